@@ -1,0 +1,1 @@
+//! A real Kubernetes, a faithful policy host, and the scenarios that show what Scout does.

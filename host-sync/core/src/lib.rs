@@ -1,0 +1,1 @@
+//! What host-sync decides: configuration, secret bytes, the store port, the plan and why. Pure.

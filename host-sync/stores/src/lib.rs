@@ -1,0 +1,1 @@
+//! Scout's store backends: one module each, one contract for all.

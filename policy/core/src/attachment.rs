@@ -1,0 +1,117 @@
+//! What a pod template holds because of Scout, as the template itself records it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::names::{AppName, Revision};
+
+/// How an app's secrets reach the containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Strategy {
+    /// One `env` entry per key; the values live in an immutable Secret named by its revision.
+    EnvironmentVariables,
+    /// One read-only mount; the values live in a Secret of the workload's own, updated in place.
+    VolumeMount,
+}
+
+/// One app in a pod template.
+///
+/// The fields stand in alphabetical order, so that the derived serialisation is canonical JSON.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    /// Whose secrets these are.
+    pub app: AppName,
+    /// Which content.
+    pub revision: Revision,
+    /// The Secret that holds it.
+    pub secret: String,
+    /// How it is injected; absent where the user wires the Secret and only the revision is recorded (operator mode).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+}
+
+/// The attachments of one workload, ordered by app.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attachments(Vec<Attachment>);
+
+impl Attachments {
+    /// The canonical JSON that annotations hold.
+    pub fn to_json(&self) -> String {
+        // Names, revisions and an enum: there is nothing in an attachment that could fail to serialise.
+        serde_json::to_string(&self.0).unwrap_or_default()
+    }
+
+    /// Reads an annotation's text. An annotation is within anybody's reach, so what does not parse counts as nothing attached.
+    pub fn from_json(text: &str) -> Self {
+        serde_json::from_str::<Vec<Attachment>>(text).map(Self::from_iter).unwrap_or_default()
+    }
+
+    /// Reads the annotation `key` under `metadata` (of a workload or a pod template).
+    pub fn from_metadata(metadata: Option<&Value>, key: &str) -> Self {
+        metadata
+            .and_then(|metadata| metadata.get("annotations")?.get(key)?.as_str())
+            .map(Self::from_json)
+            .unwrap_or_default()
+    }
+
+    /// Whether nothing is attached.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The attachments, by app.
+    pub fn iter(&self) -> std::slice::Iter<'_, Attachment> {
+        self.0.iter()
+    }
+
+    /// What is attached of one app.
+    pub fn of_app(&self, app: &AppName) -> Option<&Attachment> {
+        self.0.iter().find(|attachment| attachment.app == *app)
+    }
+}
+
+impl FromIterator<Attachment> for Attachments {
+    fn from_iter<I: IntoIterator<Item = Attachment>>(attachments: I) -> Self {
+        let mut attachments = Vec::from_iter(attachments);
+        attachments.sort();
+        Self(attachments)
+    }
+}
+
+impl<'a> IntoIterator for &'a Attachments {
+    type Item = &'a Attachment;
+    type IntoIter = std::slice::Iter<'a, Attachment>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_canonical_json_ordered_by_app() {
+        let attachment = |app: &str, strategy| Attachment {
+            app: AppName::parse(app).unwrap(),
+            revision: Revision::parse("4f9a").unwrap(),
+            secret: format!("scout.{app}.4f9a"),
+            strategy,
+        };
+        let attachments =
+            Attachments::from_iter([attachment("web", None), attachment("api", Some(Strategy::EnvironmentVariables))]);
+        let json = attachments.to_json();
+        assert_eq!(
+            json,
+            r#"[{"app":"api","revision":"4f9a","secret":"scout.api.4f9a","strategy":"EnvironmentVariables"},{"app":"web","revision":"4f9a","secret":"scout.web.4f9a"}]"#
+        );
+        assert_eq!(Attachments::from_json(&json), attachments);
+    }
+
+    #[test]
+    fn a_tampered_record_counts_as_nothing_attached() {
+        assert!(Attachments::from_json("[{").is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! Kubernetes label selectors, with Kubernetes' own meaning.
+//!
+//! Source: `k8s.io/apimachinery/pkg/labels` (a requirement `NotIn` also holds where the label is absent).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// A label selector; every requirement must hold, and an empty selector matches everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Selector {
+    /// Requirements beyond equality.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<Requirement>,
+    /// Labels that must have exactly these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: Labels,
+}
+
+/// One requirement on one label.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: String,
+    /// How the label's value is compared.
+    pub operator: Operator,
+    /// The values of `In` and `NotIn`; empty for the others.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub values: BTreeSet<String>,
+}
+
+/// How a requirement compares a label's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Operator {
+    /// The label exists, with one of the values.
+    In,
+    /// The label is absent, or has none of the values.
+    NotIn,
+    /// The label exists.
+    Exists,
+    /// The label is absent.
+    DoesNotExist,
+}
+
+impl Selector {
+    /// Whether an object with these labels is selected.
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.matches(labels))
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        match self.operator {
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selects(selector: &str, labels: &[(&str, &str)]) -> bool {
+        let selector: Selector = serde_json::from_str(selector).unwrap();
+        selector.matches(&labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn an_empty_selector_matches_everything() {
+        assert!(selects("{}", &[]));
+    }
+
+    #[test]
+    fn every_requirement_must_hold() {
+        let selector = r#"{"matchLabels":{"tier":"web"},"matchExpressions":[{"key":"track","operator":"NotIn","values":["canary"]}]}"#;
+        assert!(selects(selector, &[("tier", "web")]), "an absent label is not in any list");
+        assert!(!selects(selector, &[("tier", "web"), ("track", "canary")]));
+        assert!(!selects(selector, &[("track", "stable")]));
+    }
+
+    #[test]
+    fn existence_is_about_the_key() {
+        assert!(selects(r#"{"matchExpressions":[{"key":"a","operator":"Exists"}]}"#, &[("a", "")]));
+        assert!(!selects(r#"{"matchExpressions":[{"key":"a","operator":"DoesNotExist"}]}"#, &[("a", "")]));
+        assert!(selects(r#"{"matchExpressions":[{"key":"a","operator":"In","values":["x"]}]}"#, &[("a", "x")]));
+        assert!(!selects(r#"{"matchExpressions":[{"key":"a","operator":"In","values":["x"]}]}"#, &[]));
+    }
+}

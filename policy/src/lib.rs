@@ -1,0 +1,1 @@
+//! Scout's Kubewarden policy: the waPC shell around policy-core.
