@@ -1,1 +1,11 @@
-//! Scout's companion: reads secrets from a store, delivers them, writes the desired state, triggers rollouts.
+//! Scout's companion: it reads secrets from a store, delivers them as Kubernetes Secrets, writes the desired state that the
+//! policy injects from, and triggers rollouts. What it decides is in `host-sync-core`; this crate observes and acts.
+
+pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod health;
+pub mod metrics;
+pub mod parse;
+pub mod server;
+pub mod status;
