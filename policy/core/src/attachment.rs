@@ -31,7 +31,7 @@ pub struct Attachment {
     pub strategy: Option<Strategy>,
 }
 
-/// The attachments of one workload, ordered by app.
+/// The attachments of one workload, ordered by app and at most one of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attachments(Vec<Attachment>);
 
@@ -44,7 +44,8 @@ impl Attachments {
 
     /// Reads an annotation's text. An annotation is within anybody's reach, so what does not parse counts as nothing attached.
     pub fn from_json(text: &str) -> Self {
-        serde_json::from_str::<Vec<Attachment>>(text).map(Self::from_iter).unwrap_or_default()
+        let json: Value = serde_json::from_slice(text.as_bytes()).unwrap_or_default();
+        Vec::<Attachment>::deserialize(&json).map(Self::from_iter).unwrap_or_default()
     }
 
     /// Reads the annotation `key` under `metadata` (of a workload or a pod template).
@@ -73,9 +74,14 @@ impl Attachments {
 
 impl FromIterator<Attachment> for Attachments {
     fn from_iter<I: IntoIterator<Item = Attachment>>(attachments: I) -> Self {
-        let mut attachments = Vec::from_iter(attachments);
-        attachments.sort();
-        Self(attachments)
+        // Inserted one by one: a handful at most, and a sort would weigh more in the module than all of this one's code.
+        let mut ordered: Vec<Attachment> = Vec::new();
+        for attachment in attachments {
+            if let Err(position) = ordered.binary_search_by(|one| one.app.cmp(&attachment.app)) {
+                ordered.insert(position, attachment);
+            }
+        }
+        Self(ordered)
     }
 }
 
@@ -113,5 +119,12 @@ mod tests {
     #[test]
     fn a_tampered_record_counts_as_nothing_attached() {
         assert!(Attachments::from_json("[{").is_empty());
+        assert!(Attachments::from_json(r#"[{"app":"NOT A NAME","revision":"1","secret":"x"}]"#).is_empty());
+    }
+
+    #[test]
+    fn a_record_that_names_an_app_twice_holds_it_once() {
+        let twice = r#"[{"app":"web","revision":"1","secret":"scout.web.1"},{"app":"web","revision":"2","secret":"scout.web.2"}]"#;
+        assert_eq!(Attachments::from_json(twice).iter().count(), 1);
     }
 }

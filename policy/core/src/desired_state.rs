@@ -11,7 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::attachment::Strategy;
-use crate::names::{AppName, Environment, NameError, Revision, WorkloadKind, desired_state_name};
+use crate::names::{AppName, Environment, NameError, Revision, WorkloadKind, desired_state_name, is_secret_of};
 use crate::selector::{Labels, Selector};
 
 /// The version of this codec. A reader keeps what is attached when it meets another one.
@@ -46,7 +46,7 @@ pub enum Apply {
 
 /// What an entry puts into a pod template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all_fields = "camelCase", try_from = "InjectionFields")]
 pub enum Injection {
     /// Variables from one immutable Secret.
     EnvironmentVariables {
@@ -67,6 +67,38 @@ pub enum Injection {
     },
 }
 
+/// [`Injection`] as it is read: serde's own way with tagged enums would weigh a tenth of the policy's module.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct InjectionFields {
+    kind: InjectionKind,
+    secret: Option<String>,
+    variables: Option<BTreeMap<String, String>>,
+    mount_path: Option<String>,
+}
+
+#[derive(Deserialize)]
+enum InjectionKind {
+    EnvironmentVariables,
+    VolumeMount,
+    RevisionOnly,
+}
+
+impl TryFrom<InjectionFields> for Injection {
+    type Error = &'static str;
+
+    fn try_from(fields: InjectionFields) -> Result<Self, Self::Error> {
+        match (fields.kind, fields.secret, fields.variables, fields.mount_path) {
+            (InjectionKind::EnvironmentVariables, Some(secret), Some(variables), None) => {
+                Ok(Self::EnvironmentVariables { secret, variables })
+            }
+            (InjectionKind::VolumeMount, None, None, Some(mount_path)) => Ok(Self::VolumeMount { mount_path }),
+            (InjectionKind::RevisionOnly, Some(secret), None, None) => Ok(Self::RevisionOnly { secret }),
+            _ => Err("an injection lacks a field of its kind, or has one of another kind"),
+        }
+    }
+}
+
 impl Injection {
     /// The strategy, where something is injected.
     pub fn strategy(&self) -> Option<Strategy> {
@@ -80,7 +112,7 @@ impl Injection {
 
 /// Which workloads of the namespace an entry is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, try_from = "LinkFields")]
 pub enum Link {
     /// One workload by name.
     Named(NamedLink),
@@ -88,9 +120,29 @@ pub enum Link {
     Selected(SelectedLink),
 }
 
-/// A link to one workload by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// [`Link`] as it is read.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct LinkFields {
+    kind: WorkloadKind,
+    name: Option<String>,
+    selector: Option<Selector>,
+}
+
+impl TryFrom<LinkFields> for Link {
+    type Error = &'static str;
+
+    fn try_from(fields: LinkFields) -> Result<Self, Self::Error> {
+        match (fields.name, fields.selector) {
+            (Some(name), None) => Ok(Self::Named(NamedLink { kind: fields.kind, name })),
+            (None, Some(selector)) => Ok(Self::Selected(SelectedLink { kind: fields.kind, selector })),
+            _ => Err("a link has either a name or a selector"),
+        }
+    }
+}
+
+/// A link to one workload by name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct NamedLink {
     /// The workload's kind.
     pub kind: WorkloadKind,
@@ -99,8 +151,7 @@ pub struct NamedLink {
 }
 
 /// A link to every workload with matching labels.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SelectedLink {
     /// The workloads' kind.
     pub kind: WorkloadKind,
@@ -230,21 +281,39 @@ impl DesiredState {
         namespace: &str,
     ) -> Result<Self, DesiredStateError> {
         let name = desired_state_name(namespace);
-        let mut data = BTreeMap::from_iter(data);
-        let meta = data.remove(META_KEY).ok_or_else(|| DesiredStateError::NoMeta { name: name.clone() })?;
+        let data = Vec::from_iter(data);
+        let meta = data.iter().find(|(key, _)| *key == META_KEY);
+        let (_, meta) = meta.ok_or_else(|| DesiredStateError::NoMeta { name: name.clone() })?;
         let meta = parse_meta(meta, &name)?;
         if meta.namespace != namespace {
             return Err(DesiredStateError::OtherNamespace { name, found: meta.namespace });
         }
-        let apps = data.into_iter().map(|(key, text)| {
+        let mut apps = BTreeMap::new();
+        for (key, text) in data.into_iter().filter(|(key, _)| *key != META_KEY) {
             let app = Self::app_of_key(key).map_err(|source| DesiredStateError::App {
                 name: name.clone(),
                 key: key.to_owned(),
                 source,
             })?;
-            Ok((app, parse(text, key, &name)?))
-        });
-        Ok(Self { apps: apps.collect::<Result<_, DesiredStateError>>()?, meta })
+            let entry = parse(text, key, &name)?;
+            check_secret(&app, &entry).map_err(|problem| DesiredStateError::Malformed {
+                name: name.clone(),
+                key: key.to_owned(),
+                problem,
+            })?;
+            apps.insert(app, entry);
+        }
+        Ok(Self { meta, apps })
+    }
+}
+
+/// Whether what is injected could be told apart from the user's own again.
+fn check_secret(app: &AppName, entry: &Entry) -> Result<(), String> {
+    match &entry.injection {
+        Injection::EnvironmentVariables { secret, .. } if !is_secret_of(app, secret) => {
+            Err(format!("{secret} is not a name that Scout gives to a Secret of app {app}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -257,8 +326,10 @@ fn parse_meta(text: &str, name: &str) -> Result<Meta, DesiredStateError> {
     parse(text, META_KEY, name)
 }
 
+/// Reads through [`Value`], as everything in the policy does: a second way of parsing would double its code in the module.
 fn parse<T: for<'de> Deserialize<'de>>(text: &str, key: &str, name: &str) -> Result<T, DesiredStateError> {
-    serde_json::from_str(text).map_err(|error| DesiredStateError::Malformed {
+    let json = serde_json::from_slice::<Value>(text.as_bytes());
+    json.and_then(|json| T::deserialize(&json)).map_err(|error| DesiredStateError::Malformed {
         name: name.to_owned(),
         key: key.to_owned(),
         problem: error.to_string(),
@@ -317,6 +388,40 @@ mod tests {
         data.insert("checkout".into(), "{\"apply\":".into());
         let error = read(&data).unwrap_err().to_string();
         assert!(error.starts_with("data.checkout of ConfigMap desired-state.shop is malformed"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_that_says_what_it_cannot_mean_is_refused_with_the_reason() {
+        for (from, to, problem) in [
+            (r#""name":"api""#, r#""name":"api","selector":{}"#, "a link has either a name or a selector"),
+            (r#""variables":{"TOKEN":"TOKEN"}"#, r#""mountPath":"/x""#, "an injection lacks a field of its kind"),
+            ("scout.checkout.4f9a", "db-credentials", "db-credentials is not a name that Scout gives"),
+            (r#""apply":"Immediately""#, r#""apply":"Sometimes""#, "unknown variant `Sometimes`"),
+            (r#""revision":"4f9a""#, r#""revision":"4f9a","later":1"#, "unknown field `later`"),
+        ] {
+            let mut data = state().to_data().unwrap();
+            let entry = data["checkout"].replace(from, to);
+            data.insert("checkout".into(), entry);
+            let error = read(&data).unwrap_err().to_string();
+            assert!(
+                error.contains("data.checkout of ConfigMap desired-state.shop") && error.contains(problem),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_config_map_without_meta_or_with_a_key_for_no_app_is_refused() {
+        let mut data = state().to_data().unwrap();
+        data.insert("Check_Out".into(), data["checkout"].clone());
+        assert!(
+            read(&data)
+                .unwrap_err()
+                .to_string()
+                .contains("data.Check_Out of ConfigMap desired-state.shop is for no app")
+        );
+        data.remove("meta");
+        assert!(read(&data).unwrap_err().to_string().contains("has no data.meta"));
     }
 
     #[test]

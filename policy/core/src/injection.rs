@@ -54,6 +54,11 @@ impl<'a> Injector<'a> {
 
     /// Wants what the desired state says.
     pub fn attach(&mut self, attachment: Attachment, entry: &Entry) -> Result<(), InjectionError> {
+        if let Injection::VolumeMount { mount_path } = &entry.injection
+            && self.is_mounted(&attachment.app, mount_path)
+        {
+            return Ok(());
+        }
         let user = self.user;
         let chosen = self.containers;
         let is_target = |container: &&Object| chosen.is_none_or(|chosen| chosen.contains(text(container, "name")));
@@ -91,6 +96,11 @@ impl<'a> Injector<'a> {
         let managed = Managed::by([attachment]);
         let volume_names = managed.volume_names(old);
         let app = &attachment.app;
+        let is_ours = |mount: &&Object| volume_names.iter().any(|name| name == text(mount, "name"));
+        let mut mounts = containers(old).flat_map(|container| list(container, "volumeMounts")).filter(is_ours);
+        if mounts.any(|mount| self.is_mounted(app, text(mount, "mountPath"))) {
+            return Ok(());
+        }
         let volumes = old.get("spec").and_then(Value::as_object).into_iter().flat_map(|spec| list(spec, "volumes"));
         for volume in volumes.filter(|volume| managed.volume(volume)) {
             self.want_volume(app, Value::Object(volume.clone()))?;
@@ -102,13 +112,25 @@ impl<'a> Injector<'a> {
             for variable in list(old_container, "env").filter(|variable| managed.variable(variable)) {
                 self.want_variable(container, app, Value::Object(variable.clone()));
             }
-            for mount in list(old_container, "volumeMounts").filter(|mount| volume_names.contains(text(mount, "name")))
-            {
+            for mount in list(old_container, "volumeMounts").filter(is_ours) {
                 self.want_mount(container, app, Value::Object(mount.clone()))?;
             }
         }
         self.wanted.attachments.push(attachment.clone());
         Ok(())
+    }
+
+    /// Whether another app's files are at the path already, which then keeps them, with a warning: one app may wait with
+    /// an old path while the other arrives with a new one, which the desired state by itself does not show.
+    fn is_mounted(&mut self, app: &AppName, path: &str) -> bool {
+        let path_of = |mount: &Value| mount.get("mountPath").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let taken = self.wanted.mounts.values().flatten().any(|mount| same_path(&path_of(mount)) == same_path(path));
+        if taken {
+            self.warnings.push(format!(
+                "app {app} of Scout is not attached: the files of another app are at {path}; set another mountPath in App {app}"
+            ));
+        }
+        taken
     }
 
     fn want_variable(&mut self, container: &Object, app: &AppName, entry: Value) {

@@ -26,6 +26,9 @@ pub const REQUESTED_ANNOTATION: &str = "scout.commandk.dev/requested";
 /// App annotation: any new value asks for a delivery now.
 pub const REDEPLOY_ANNOTATION: &str = "scout.commandk.dev/redeploy";
 
+/// Secret annotation, written by host-sync: the revision that the Secret holds.
+pub const REVISION_ANNOTATION: &str = "scout.commandk.dev/revision";
+
 /// The longest app name, in bytes: `scout-<app>` must be a volume name (63) with room to spare for what is appended elsewhere.
 pub const APP_NAME_MAX: usize = 50;
 /// The longest object name that Kubernetes takes, in bytes (a DNS-1123 subdomain).
@@ -200,6 +203,15 @@ pub fn workload_secret_name(app: &AppName, kind: WorkloadKind, workload: &str) -
     format!("{}-{digest}", &name[..end])
 }
 
+/// Whether a Secret is of a name that Scout gives to the Secrets of this app's agent-mode deliveries. What an annotation
+/// claims to be Scout's is Scout's only then: an annotation is within anybody's reach.
+pub fn is_secret_of(app: &AppName, secret: &str) -> bool {
+    secret
+        .strip_prefix("scout.")
+        .and_then(|rest| rest.strip_prefix(app.as_str()))
+        .is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// The volume, and so the mount, of an app in a pod template.
 pub fn volume_name(app: &AppName) -> String {
     format!("scout-{app}")
@@ -254,6 +266,16 @@ mod tests {
         assert!(one.len() <= OBJECT_NAME_MAX);
         assert_ne!(one, two);
         assert_eq!(workload_secret_name(&app, WorkloadKind::Deployment, "api"), "scout.checkout.deployment.api");
+    }
+
+    #[test]
+    fn only_a_name_that_scout_gives_is_a_secret_of_the_app() {
+        let app = AppName::parse("checkout").unwrap();
+        assert!(is_secret_of(&app, &revision_secret_name(&app, &Revision::parse("4f9a").unwrap())));
+        assert!(is_secret_of(&app, &workload_secret_name(&app, WorkloadKind::Deployment, "api")));
+        for other in ["db-credentials", "scout.checkout", "scout.checkout-eu.4f9a", "checkout.4f9a"] {
+            assert!(!is_secret_of(&app, other), "{other}");
+        }
     }
 
     #[test]

@@ -13,13 +13,13 @@ use crate::desired_state::{Apply, DesiredState, Injection};
 use crate::injection::{InjectionError, Injector};
 use crate::matching::{self, Matches, Workload};
 use crate::names::{
-    ATTACHED_ANNOTATION, ATTACHMENTS_ANNOTATION, CONTAINERS_ANNOTATION, MUTATION_MODE_ANNOTATION, PREFIX, WorkloadKind,
-    desired_state_name,
+    ATTACHED_ANNOTATION, ATTACHMENTS_ANNOTATION, CONTAINERS_ANNOTATION, MUTATION_MODE_ANNOTATION, PREFIX,
+    REQUESTED_ANNOTATION, WorkloadKind, desired_state_name,
 };
 use crate::selector::Labels;
 use crate::settings::{OnMissingState, Settings};
 use crate::template::{
-    Managed, Wanted, containers, pod_template, reconcile, set_text, template_pointer, text, without_managed,
+    Managed, Object, Wanted, containers, pod_template, reconcile, set_text, template_pointer, text, without_managed,
 };
 
 /// What the policy answers.
@@ -116,10 +116,14 @@ impl Review {
             return Ok(Self(None));
         }
         let old = request.get("oldObject").filter(|old| update && old.is_object()).cloned();
+        let namespace = text(request, "namespace").to_owned();
+        if namespace.is_empty() {
+            return Err(format!("the admission request for a {kind} names no namespace"));
+        }
         Ok(Self(Some(WorkloadReview {
             kind,
-            namespace: text(request, "namespace").to_owned(),
-            name: text(request, "name").to_owned(),
+            namespace,
+            name: name(request, object).to_owned(),
             labels: labels(object),
             object: object.clone(),
             old,
@@ -164,7 +168,7 @@ impl WorkloadReview {
         match self.mutation_mode() {
             Err(message) => return Some(Verdict::Reject { message }),
             Ok(MutationMode::Ignore) => return Some(self.edited(self.kept(), Vec::new())),
-            Ok(MutationMode::IgnoreAndDetach) => return Some(self.edited(Ok(Injected::default()), Vec::new())),
+            Ok(MutationMode::IgnoreAndDetach) => return Some(self.detached()),
             Ok(MutationMode::Normal) => {}
         }
         if self.name.is_empty() {
@@ -172,7 +176,7 @@ impl WorkloadReview {
                 "{} has a generated name, which nobody knows yet: Scout attaches its secrets right after it is created",
                 self.subject()
             );
-            return Some(Verdict::Accept { warnings: vec![warning] });
+            return Some(self.edited(self.kept(), vec![warning]));
         }
         self.target_containers().err().map(|message| Verdict::Reject { message })
     }
@@ -190,7 +194,9 @@ impl WorkloadReview {
     }
 
     fn subject(&self) -> String {
-        format!("{} {}/{}", self.kind, self.namespace, self.name)
+        let generated = self.object.pointer("/metadata/generateName").and_then(Value::as_str).unwrap_or_default();
+        let name = if self.name.is_empty() { generated } else { &self.name };
+        format!("{} {}/{name}", self.kind, self.namespace)
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {
@@ -212,10 +218,10 @@ impl WorkloadReview {
     /// The containers that the annotation names; `None` means all.
     fn target_containers(&self) -> Result<Option<BTreeSet<String>>, String> {
         let Some(list) = self.annotation(CONTAINERS_ANNOTATION) else { return Ok(None) };
-        let named: BTreeSet<String> =
-            list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
-        let present: BTreeSet<&str> = containers(self.template()).map(|container| text(container, "name")).collect();
-        let unknown = named.iter().find(|name| !present.contains(name.as_str()));
+        let mut named = BTreeSet::new();
+        named.extend(list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+        let present: Vec<&str> = containers(self.template()).map(|container| text(container, "name")).collect();
+        let unknown = named.iter().find(|name| !present.contains(&name.as_str()));
         let problem = match unknown {
             Some(unknown) => format!("names {unknown:?}, which is no container of it"),
             None if named.is_empty() => "names no container".to_owned(),
@@ -224,7 +230,7 @@ impl WorkloadReview {
         Err(format!(
             "annotation {CONTAINERS_ANNOTATION} of {} {problem}: it has {}; correct the list, or remove the annotation to mean all",
             self.subject(),
-            Vec::from_iter(present).join(", ")
+            present.join(", ")
         ))
     }
 
@@ -249,7 +255,7 @@ impl WorkloadReview {
         Managed::by(old.iter().chain(&new))
     }
 
-    /// Exactly what the old object had.
+    /// Exactly what the old object had; on CREATE, nothing.
     fn kept(&self) -> Result<Injected, InjectionError> {
         let user = without_managed(self.template(), &self.managed());
         let mut injector = Injector::new(&user, None);
@@ -316,7 +322,7 @@ impl WorkloadReview {
             OnMissingState::Accept => {
                 let warning =
                     format!("{state}; {} starts without secrets until host-sync attaches them", self.subject());
-                Verdict::Accept { warnings: vec![warning] }
+                self.edited(self.kept(), vec![warning])
             }
             OnMissingState::Reject => Verdict::Reject {
                 message: format!(
@@ -325,6 +331,19 @@ impl WorkloadReview {
                 ),
             },
         }
+    }
+
+    /// Nothing managed remains, host-sync's touch included.
+    fn detached(&self) -> Verdict {
+        let (mut object, warnings) = match self.edited(Ok(Injected::default()), Vec::new()) {
+            Verdict::Accept { warnings } => (self.object.clone(), warnings),
+            Verdict::Mutate { object, warnings } => (object, warnings),
+            refused @ Verdict::Reject { .. } => return refused,
+        };
+        if let Some(object) = object.as_object_mut() {
+            set_text(object, &["metadata", "annotations"], REQUESTED_ANNOTATION, None);
+        }
+        if object == self.object { Verdict::Accept { warnings } } else { Verdict::Mutate { object, warnings } }
     }
 
     /// The verdict once it is known what the template is to hold.
@@ -357,9 +376,21 @@ fn recorded(template: Option<&Value>) -> Attachments {
     Attachments::from_metadata(template.and_then(|template| template.get("metadata")), ATTACHMENTS_ANNOTATION)
 }
 
+/// The name of the object that a request is about: the request's, or where it has none (a CREATE may) the object's own.
+fn name<'a>(request: &'a Object, object: &'a Value) -> &'a str {
+    let own = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    match text(request, "name") {
+        "" => own,
+        name => name,
+    }
+}
+
 /// The labels of an object's metadata.
 fn labels(object: &Value) -> Labels {
-    let labels = object.pointer("/metadata/labels").and_then(Value::as_object);
-    let texts = labels.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-    texts.collect()
+    let present = object.pointer("/metadata/labels").and_then(Value::as_object);
+    let mut labels = Labels::new();
+    labels.extend(
+        present.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))),
+    );
+    labels
 }

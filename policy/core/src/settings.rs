@@ -1,6 +1,7 @@
 //! The policy's settings, as a ClusterAdmissionPolicy carries them.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// What the policy does with a CREATE when the desired state cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,23 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Parses the settings of a request; none at all (absent or null) are the defaults. What cannot be worked with is
+    /// refused with a sentence that names the field and the fix.
+    pub fn parse(settings: &Value) -> Result<Self, String> {
+        let settings = match settings {
+            Value::Null => Ok(Self::default()),
+            Value::Object(_) => Self::deserialize(settings).map_err(|error| error.to_string()),
+            _ => Err("they are not an object".to_owned()),
+        };
+        let settings = settings.map_err(|problem| {
+            format!(
+                "the policy's settings are malformed: {problem}; correct spec.settings of the ClusterAdmissionPolicy, which may hold desiredStateNamespace (a namespace) and onMissingState (Reject or Accept)"
+            )
+        })?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
     /// Whether the settings can be worked with, or a sentence that names the field and the fix.
     pub fn validate(&self) -> Result<(), String> {
         let name = self.desired_state_namespace.as_bytes();
@@ -61,18 +79,33 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn no_settings_at_all_are_the_defaults() {
-        assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
-        assert_eq!(Settings::default().validate(), Ok(()));
+        assert_eq!(Settings::parse(&json!({})), Ok(Settings::default()));
+        assert_eq!(Settings::parse(&Value::Null), Ok(Settings::default()));
     }
 
     #[test]
     fn an_unknown_setting_is_refused_by_name() {
-        let error = serde_json::from_str::<Settings>(r#"{"onMissing":"Accept"}"#).unwrap_err();
-        assert!(error.to_string().contains("unknown field `onMissing`"), "{error}");
+        let error = Settings::parse(&json!({"onMissing": "Accept"})).unwrap_err();
+        assert!(error.starts_with("the policy's settings are malformed: unknown field `onMissing`"), "{error}");
+    }
+
+    #[test]
+    fn a_value_or_a_form_that_settings_cannot_have_is_refused_with_the_fix() {
+        for (settings, problem) in [
+            (json!({"onMissingState": "Ignore"}), "unknown variant `Ignore`"),
+            (json!({"desiredStateNamespace": 7}), "invalid type: integer `7`"),
+            (json!(["scout-system"]), "they are not an object"),
+            (json!("scout-system"), "they are not an object"),
+        ] {
+            let error = Settings::parse(&settings).unwrap_err();
+            assert!(error.contains(problem) && error.contains("correct spec.settings"), "{error}");
+        }
     }
 
     #[test]

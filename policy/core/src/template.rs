@@ -4,12 +4,12 @@
 //! the user's workload. What belongs to Scout is recognised by the Secret names that the attachments record, wherever the
 //! entry stands; nothing else is ever touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use crate::attachment::{Attachment, Attachments, Strategy};
-use crate::names::{ATTACHMENTS_ANNOTATION, WorkloadKind, revision_label};
+use crate::names::{ATTACHMENTS_ANNOTATION, WorkloadKind, is_secret_of, revision_label, volume_name};
 
 /// A JSON object.
 pub type Object = Map<String, Value>;
@@ -64,8 +64,10 @@ pub(crate) fn list<'a>(object: &'a Object, field: &str) -> impl Iterator<Item = 
 /// What of a pod template belongs to Scout: the union of what its attachments, old and new, record.
 #[derive(Debug, Default)]
 pub struct Managed {
-    secrets: BTreeSet<(Strategy, String)>,
-    labels: BTreeSet<String>,
+    secrets: Vec<(Strategy, String)>,
+    /// The names that Scout's volumes have, should one be gone while its mounts are still there.
+    volumes: Vec<String>,
+    labels: Vec<String>,
 }
 
 impl Managed {
@@ -73,17 +75,23 @@ impl Managed {
     pub fn by<'a>(attachments: impl IntoIterator<Item = &'a Attachment>) -> Self {
         let mut managed = Self::default();
         for attachment in attachments {
-            managed.labels.insert(revision_label(&attachment.app));
-            // Without a strategy the user wires the Secret: its entries are the user's.
-            if let Some(strategy) = attachment.strategy {
-                managed.secrets.insert((strategy, attachment.secret.clone()));
+            managed.labels.push(revision_label(&attachment.app));
+            // Without a strategy the user wires the Secret, and a Secret of another name is the user's: so are its entries.
+            let Some(strategy) = attachment.strategy.filter(|_| is_secret_of(&attachment.app, &attachment.secret))
+            else {
+                continue;
+            };
+            managed.secrets.push((strategy, attachment.secret.clone()));
+            if strategy == Strategy::VolumeMount {
+                managed.volumes.push(volume_name(&attachment.app));
             }
         }
         managed
     }
 
     fn holds(&self, strategy: Strategy, secret: Option<&Value>) -> bool {
-        secret.and_then(Value::as_str).is_some_and(|secret| self.secrets.contains(&(strategy, secret.to_owned())))
+        let secret = secret.and_then(Value::as_str);
+        secret.is_some_and(|secret| self.secrets.iter().any(|(one, name)| *one == strategy && name == secret))
     }
 
     /// Whether the variable is read from one of Scout's Secrets.
@@ -98,11 +106,13 @@ impl Managed {
         self.holds(Strategy::VolumeMount, secret) && volume.keys().all(|key| key == "name" || key == "secret")
     }
 
-    /// The names of Scout's volumes in a pod template.
-    pub(crate) fn volume_names(&self, template: &Value) -> BTreeSet<String> {
+    /// The names of Scout's volumes in a pod template, those included that somebody took out without their mounts.
+    pub(crate) fn volume_names(&self, template: &Value) -> Vec<String> {
         let spec = template.get("spec").and_then(Value::as_object);
-        let volumes = spec.into_iter().flat_map(|spec| list(spec, "volumes"));
-        volumes.filter(|volume| self.volume(volume)).map(|volume| text(volume, "name").to_owned()).collect()
+        let volumes = || spec.into_iter().flat_map(|spec| list(spec, "volumes"));
+        let present = volumes().filter(|volume| self.volume(volume)).map(|volume| text(volume, "name").to_owned());
+        let is_gone = |name: &&String| !volumes().any(|volume| text(volume, "name") == **name);
+        present.chain(self.volumes.iter().filter(is_gone).cloned()).collect()
     }
 }
 
@@ -129,7 +139,7 @@ pub fn reconcile(template: &mut Value, managed: &Managed, wanted: &Wanted) {
         let variables = wanted.variables.get(&name).map_or(&[][..], Vec::as_slice);
         reconcile_list(container, "env", "name", |entry| managed.variable(entry), variables);
         let mounts = wanted.mounts.get(&name).map_or(&[][..], Vec::as_slice);
-        let is_managed = |entry: &Object| volume_names.contains(text(entry, "name"));
+        let is_managed = |entry: &Object| volume_names.iter().any(|name| name == text(entry, "name"));
         reconcile_list(container, "volumeMounts", "mountPath", is_managed, mounts);
     }
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
@@ -146,12 +156,19 @@ pub fn without_managed(template: &Value, managed: &Managed) -> Value {
 }
 
 /// `kubectl apply` merges a variable that the manifest newly sets into Scout's entry of that name, which then has both a
-/// value and a source, and the API server would refuse it. The manifest wins: the source goes.
+/// value and a source, or two sources, and the API server would refuse it. The manifest wins: Scout's source goes.
 fn release_overridden_variables(container: &mut Object, managed: &Managed) {
     let variables = container.get_mut("env").and_then(Value::as_array_mut).into_iter().flatten();
     for variable in variables.filter_map(Value::as_object_mut) {
-        if managed.variable(variable) && !text(variable, "value").is_empty() {
+        if !managed.variable(variable) {
+            continue;
+        }
+        if !text(variable, "value").is_empty() {
             variable.remove("valueFrom");
+        } else if let Some(sources) = variable.get_mut("valueFrom").and_then(Value::as_object_mut)
+            && sources.len() > 1
+        {
+            sources.remove("secretKeyRef");
         }
     }
 }
@@ -163,9 +180,10 @@ fn reconcile_list(
     is_managed: impl Fn(&Object) -> bool,
     wanted: &[Value],
 ) {
-    let empty = Value::Array(Vec::new());
-    let Value::Array(present) = owner.get(field).unwrap_or(&empty) else {
-        return; // not a list: the API server will say so in its own words
+    let present = match owner.get(field) {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(present)) => present,
+        Some(_) => return, // not a list: the API server will say so in its own words
     };
     let mut remaining: Vec<&Value> = wanted.iter().collect();
     let mut result = Vec::with_capacity(present.len() + wanted.len());
@@ -177,7 +195,7 @@ fn reconcile_list(
         }
     }
     result.extend(remaining.into_iter().cloned());
-    if result == *present {
+    if result == present {
         return;
     }
     if result.is_empty() {
@@ -192,13 +210,12 @@ fn reconcile_metadata(template: &mut Value, managed: &Managed, wanted: &Wanted) 
     let attachments: Attachments = wanted.attachments.iter().cloned().collect();
     let record = (!attachments.is_empty()).then(|| attachments.to_json());
     set_text(template, &["metadata", "annotations"], ATTACHMENTS_ANNOTATION, record);
-    let mut labels: BTreeMap<String, Option<String>> =
-        managed.labels.iter().map(|label| (label.clone(), None)).collect();
-    for attachment in &attachments {
-        labels.insert(revision_label(&attachment.app), Some(attachment.revision.to_string()));
+    for label in &managed.labels {
+        set_text(template, &["metadata", "labels"], label, None);
     }
-    for (label, value) in labels {
-        set_text(template, &["metadata", "labels"], &label, value);
+    for attachment in &attachments {
+        let revision = Some(attachment.revision.to_string());
+        set_text(template, &["metadata", "labels"], &revision_label(&attachment.app), revision);
     }
 }
 

@@ -1,0 +1,118 @@
+//! host-sync as a process: started, stopped in order, or killed.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cluster::process::{Process, bound_to_owner, tail};
+
+/// How long it may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct State {
+    process: Option<Process>,
+    starts: usize,
+}
+
+/// host-sync, running or not.
+pub struct HostSync {
+    binary: PathBuf,
+    kubeconfig: PathBuf,
+    logs: PathBuf,
+    arguments: Vec<String>,
+    state: Mutex<State>,
+}
+
+impl HostSync {
+    pub(super) fn new(binary: PathBuf, kubeconfig: &Path, logs: &Path, arguments: Vec<String>) -> Self {
+        let state = Mutex::new(State { process: None, starts: 0 });
+        Self { binary, kubeconfig: kubeconfig.to_owned(), logs: logs.to_owned(), arguments, state }
+    }
+
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log of the latest start.
+    pub fn log(&self) -> PathBuf {
+        self.logs.join(format!("host-sync-{}.log", self.state().starts))
+    }
+
+    /// Starts it and waits until a pass has succeeded.
+    pub async fn start(&self) -> Result<()> {
+        self.start_without_waiting()?;
+        let began = Instant::now();
+        while self.endpoint("/readyz").await.is_none_or(|(status, _)| status != 200) {
+            self.check()?;
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "host-sync was not ready within {} s; its last lines:\n{}",
+                PATIENCE.as_secs(),
+                tail(&self.log())
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Starts it and does not wait.
+    pub fn start_without_waiting(&self) -> Result<()> {
+        let mut state = self.state();
+        if state.process.is_some() {
+            bail!("host-sync runs already");
+        }
+        state.starts += 1;
+        let mut command = bound_to_owner(&self.binary);
+        command
+            .args(["run", "--listen=127.0.0.1:0"])
+            .args(&self.arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("RUST_LOG", "info,host_sync=debug");
+        state.process = Some(Process::start(&format!("host-sync-{}", state.starts), command, &self.logs)?);
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        match &mut self.state().process {
+            Some(process) => process.check(),
+            None => bail!("host-sync does not run"),
+        }
+    }
+
+    /// Kills it (SIGKILL), as a node that loses power does.
+    pub fn kill(&self) {
+        if let Some(mut process) = self.state().process.take() {
+            process.stop();
+        }
+    }
+
+    /// Asks it to stop (SIGTERM) and waits until it has.
+    pub async fn terminate(&self) -> Result<()> {
+        let Some(mut process) = self.state().process.take() else { return Ok(()) };
+        let log = self.log();
+        tokio::task::spawn_blocking(move || process.terminate(PATIENCE))
+            .await
+            .context("waiting for host-sync")?
+            .with_context(|| format!("the last lines of host-sync:\n{}", tail(&log)))
+    }
+
+    /// The status and body of one of its endpoints; `None` while it does not listen.
+    pub async fn endpoint(&self, path: &str) -> Option<(u16, String)> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let log = std::fs::read_to_string(self.log()).ok()?;
+        let address = log.lines().find(|line| line.contains("listening"))?.rsplit_once("address=")?.1.trim().to_owned();
+        let mut stream = tokio::net::TcpStream::connect(&address).await.ok()?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+    }
+}
