@@ -27,7 +27,8 @@ pub async fn host_sync_binary() -> Result<PathBuf> {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
     let build = || async {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
-        command.args(["build", "--package", "host-sync", "--bin", "host-sync"]);
+        // Without --package: features then unify as in `cargo test`, and nothing is compiled a second time.
+        command.args(["build", "--locked", "--bin", "host-sync"]);
         command.arg("--message-format=json-render-diagnostics").current_dir(workspace());
         let output = run(command).await?;
         let mut executables = output.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok()?.executable);

@@ -112,3 +112,25 @@ impl fmt::Display for AppEnvironment {
         write!(f, "{}/{}", self.app, self.environment)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_and_apply_are_two_words_for_one_thing() {
+        for reload in [Reload::Auto, Reload::Manual] {
+            assert_eq!(Reload::from(reload.apply()), reload);
+        }
+        assert_eq!(Reload::Manual.apply(), Apply::OnTemplateChange);
+    }
+
+    #[test]
+    fn an_app_environment_is_shown_as_app_slash_environment() {
+        let of = AppEnvironment {
+            app: AppName::parse("checkout").unwrap(),
+            environment: Environment::parse("production").unwrap(),
+        };
+        assert_eq!(of.to_string(), "checkout/production");
+    }
+}

@@ -78,15 +78,25 @@ impl RevisionKey {
     /// The revision of one content: HMAC-SHA-256 over the app environment's name and the canonical content, its first 40
     /// bits in hexadecimal. The name is in it so that two apps with the same secrets cannot be told by their revisions.
     pub fn revision(&self, of: &AppEnvironment, content: &Content) -> Option<Revision> {
+        self.digest(&[of.app.as_str(), of.environment.as_str()], content)
+    }
+
+    /// The revision of a content that moves to another mount path: templates record a revision and no path, so only
+    /// another revision makes them follow.
+    pub fn revision_at(&self, of: &AppEnvironment, content: &Content, mount_path: &str) -> Option<Revision> {
+        self.digest(&[of.app.as_str(), of.environment.as_str(), mount_path], content)
+    }
+
+    fn digest(&self, names: &[&str], content: &Content) -> Option<Revision> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
-        for part in [of.app.as_str(), of.environment.as_str()] {
-            mac.update(&(part.len() as u64).to_be_bytes());
-            mac.update(part.as_bytes());
+        for name in names {
+            mac.update(&(name.len() as u64).to_be_bytes());
+            mac.update(name.as_bytes());
         }
         mac.update(&content.canonical_bytes());
         let digest = mac.finalize().into_bytes();
-        let hex: String = digest[..5].iter().map(|byte| format!("{byte:02x}")).collect();
-        Revision::parse(&hex).ok()
+        let hex = digest[..5].iter().fold(0_u64, |hex, byte| hex << 8 | u64::from(*byte));
+        Revision::parse(&format!("{hex:010x}")).ok()
     }
 }
 
@@ -104,4 +114,82 @@ pub fn lost_keys(before: &Content, after: &Content) -> Vec<Key> {
 /// Variable name → key of the Secret. A delivered key is its own variable; renaming happens in the App's `keys`.
 pub fn variables(content: &Content) -> BTreeMap<String, String> {
     content.keys().map(|key| (key.to_string(), key.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use policy_core::names::{AppName, Environment};
+
+    use super::*;
+    use crate::secret_bytes::SecretBytes;
+
+    fn fetched(keys: &[(&str, &str)]) -> Fetched {
+        keys.iter().map(|(key, value)| ((*key).to_owned(), SecretBytes::new(value.as_bytes().to_vec()))).collect()
+    }
+
+    fn path() -> SourcePath {
+        SourcePath::parse("checkout/production").unwrap()
+    }
+
+    fn of(app: &str) -> AppEnvironment {
+        AppEnvironment { app: AppName::parse(app).unwrap(), environment: Environment::parse("production").unwrap() }
+    }
+
+    fn named(keys: &[(&str, &str)]) -> KeySelection {
+        KeySelection::Named(keys.iter().map(|(key, name)| (Key::parse(key).unwrap(), (*name).to_owned())).collect())
+    }
+
+    #[test]
+    fn named_keys_are_selected_and_renamed_and_the_rest_is_left() {
+        let content =
+            select(&fetched(&[("db-url", "a"), ("other key", "b")]), &path(), &named(&[("DB_URL", "db-url")]));
+        let content = content.unwrap();
+        assert_eq!(content.len(), 1);
+        assert_eq!(content.get(&Key::parse("DB_URL").unwrap()).unwrap().expose(), b"a");
+    }
+
+    #[test]
+    fn a_missing_an_unusable_and_no_key_at_all_are_each_refused_by_name() {
+        let refused =
+            |keys: &[(&str, &str)], selection| select(&fetched(keys), &path(), &selection).unwrap_err().to_string();
+        assert!(refused(&[("a", "")], named(&[("B", "b")])).contains("checkout/production lacks the key \"b\""));
+        assert!(refused(&[("a b", "")], KeySelection::All).contains("\"a b\""));
+        assert!(refused(&[], KeySelection::All).contains("checkout/production holds no keys"));
+    }
+
+    #[test]
+    fn what_no_secret_can_hold_is_refused_with_its_size() {
+        let large = "x".repeat(CONTENT_MAX);
+        let error = select(&fetched(&[("A", &large)]), &path(), &KeySelection::All).unwrap_err();
+        assert_eq!(error, ContentError::TooLarge { path: path(), size: CONTENT_MAX + 1 });
+    }
+
+    #[test]
+    fn a_revision_depends_on_the_key_the_app_and_the_content_and_on_nothing_else() {
+        let content = |value| select(&fetched(&[("A", value)]), &path(), &KeySelection::All).unwrap();
+        let key = |byte| RevisionKey::from_bytes(vec![byte; RevisionKey::LENGTH]).unwrap();
+        let revision = key(1).revision(&of("checkout"), &content("x")).unwrap();
+        assert_eq!(key(1).revision(&of("checkout"), &content("x")), Some(revision.clone()));
+        for other in [
+            key(2).revision(&of("checkout"), &content("x")),
+            key(1).revision(&of("cart"), &content("x")),
+            key(1).revision(&of("checkout"), &content("y")),
+            key(1).revision_at(&of("checkout"), &content("x"), "/secrets"),
+        ] {
+            assert_ne!(other.unwrap(), revision);
+        }
+    }
+
+    #[test]
+    fn a_short_key_is_refused_and_a_key_is_never_shown() {
+        assert!(RevisionKey::from_bytes(vec![7; 31]).is_none());
+        assert_eq!(format!("{:?}", RevisionKey::from_bytes(vec![7; 32]).unwrap()), "RevisionKey(redacted)");
+    }
+
+    #[test]
+    fn lost_keys_are_those_that_were_there_before() {
+        let content = |keys: &[(&str, &str)]| select(&fetched(keys), &path(), &KeySelection::All).unwrap();
+        let lost = lost_keys(&content(&[("A", ""), ("B", "")]), &content(&[("B", "other"), ("C", "")]));
+        assert_eq!(lost, [Key::parse("A").unwrap()]);
+    }
 }

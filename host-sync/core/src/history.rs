@@ -91,3 +91,48 @@ pub fn from_data(name: &str, data: &BTreeMap<String, String>) -> Result<History,
     };
     data.iter().map(parse).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history() -> History {
+        let environment = Environment::parse("production").unwrap();
+        let mut history = AppHistory::new(100, environment);
+        history.redeploy = Some("1".to_owned());
+        history.record("scout.checkout.aa", &Revision::parse("aa").unwrap());
+        history.secrets[0].superseded_at = Some(200);
+        history.record("scout.checkout.bb", &Revision::parse("bb").unwrap());
+        BTreeMap::from([(AppName::parse("checkout").unwrap(), history)])
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let data = to_data(&history());
+        assert_eq!(
+            data["checkout"],
+            r#"{"deliveredAt":100,"environment":"production","redeploy":"1","secrets":[{"name":"scout.checkout.aa","revision":"aa","supersededAt":200},{"name":"scout.checkout.bb","revision":"bb"}]}"#
+        );
+        assert_eq!(from_data("h", &data).unwrap(), history());
+    }
+
+    #[test]
+    fn one_malformed_app_makes_the_whole_history_unreadable_and_is_named() {
+        let mut data = to_data(&history());
+        data.insert("cart".into(), "{".into());
+        let error = from_data("delivery-history.shop", &data).unwrap_err().to_string();
+        assert!(error.starts_with("data.cart of ConfigMap delivery-history.shop is malformed"), "{error}");
+        let other = BTreeMap::from([("NotAnApp".to_owned(), "{}".to_owned())]);
+        assert!(from_data("h", &other).unwrap_err().to_string().contains("\"NotAnApp\""));
+    }
+
+    #[test]
+    fn a_recorded_secret_is_wanted_and_keeps_its_place_in_age() {
+        let mut history = history().into_values().next().unwrap();
+        history.record("scout.checkout.aa", &Revision::parse("cc").unwrap());
+        let names: Vec<&str> = history.secrets.iter().map(|record| record.name.as_str()).collect();
+        assert_eq!(names, ["scout.checkout.aa", "scout.checkout.bb"]);
+        assert_eq!(history.secret("scout.checkout.aa").unwrap().superseded_at, None);
+        assert_eq!(history.secret("scout.checkout.aa").unwrap().revision.as_str(), "cc");
+    }
+}

@@ -180,3 +180,27 @@ impl Snapshot {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminating_namespace_has_no_environment() {
+        let facts = |terminating| NamespaceFacts { environment: Environment::parse("production").ok(), terminating };
+        let namespaces = BTreeMap::from([("shop".to_owned(), facts(false)), ("gone".to_owned(), facts(true))]);
+        let snapshot = Snapshot { namespaces, ..Snapshot::default() };
+        assert!(snapshot.environment_of("shop").is_some());
+        assert!(snapshot.environment_of("gone").is_none());
+    }
+
+    #[test]
+    fn records_that_are_not_there_can_be_worked_with_and_unreadable_ones_cannot() {
+        let mut snapshot = Snapshot::default();
+        assert!(snapshot.records_are_readable("shop"));
+        snapshot.histories.insert("shop".into(), Err("malformed".into()));
+        assert!(!snapshot.records_are_readable("shop"));
+        snapshot.states.insert("west".into(), StateFacts::Unreadable("schema 2".into()));
+        assert!(!snapshot.records_are_readable("west") && snapshot.state_of("west").is_none());
+    }
+}

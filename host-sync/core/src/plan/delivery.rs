@@ -74,6 +74,7 @@ impl Delivery<'_> {
         self.refuse_shrinking(&namespaces)?;
         let (revision, changed) = self.revision(draft, key, &namespaces)?;
         let why = self.delivery_reason(draft, &namespaces, changed);
+        let revision = if why.is_some() { self.moved(draft, key, &namespaces, revision) } else { revision };
         let mut deliveries = Vec::new();
         for (namespace, links) in &namespaces {
             // Without a delivery the entry stays as captured, but a Secret that somebody deleted comes back.
@@ -206,6 +207,29 @@ impl Delivery<'_> {
         // Several are equal where a namespace was linked under another key: the computed one, or else the first, is for all.
         let same = if same.contains(&computed) { None } else { same.pop_first() };
         Ok((same.unwrap_or(computed), changed))
+    }
+
+    /// Another revision where files of this one are to move to another path.
+    fn moved(
+        &self,
+        draft: &Draft<'_>,
+        key: &RevisionKey,
+        namespaces: &[(&str, &BTreeSet<Link>)],
+        revision: Revision,
+    ) -> Revision {
+        let entries = namespaces.iter().filter_map(|(namespace, links)| {
+            let next = entry_of(self.app, self.environment, self.config, links, &revision, None);
+            Some((self.entry(draft, namespace)?, next))
+        });
+        let mut elsewhere = entries.filter(|(present, next)| match (&present.injection, &next.injection) {
+            (Injection::VolumeMount { mount_path: from }, Injection::VolumeMount { mount_path: to }) => {
+                present.revision == revision && from != to
+            }
+            _ => false,
+        });
+        let moves = elsewhere.next().is_some();
+        let at = moves.then(|| key.revision_at(&self.of, &self.content, &self.app.mount_path)).flatten();
+        at.unwrap_or(revision)
     }
 
     /// Why this is a delivery; `None` means that nothing asks for one.

@@ -18,14 +18,16 @@ pub(super) fn app_environments(
     apps.flat_map(|app| app.environments.iter().map(move |(environment, config)| (app, environment, config)))
 }
 
-/// The linked namespaces whose label names this environment.
+/// The linked namespaces whose label names this environment, and whose records can be worked with.
 pub(super) fn active_namespaces<'a>(
     snapshot: &'a Snapshot,
     environment: &'a Environment,
     config: &'a AppEnvironmentConfig,
 ) -> impl Iterator<Item = (&'a str, &'a BTreeSet<Link>)> {
     let links = config.links.iter().map(|(namespace, links)| (namespace.as_str(), links));
-    links.filter(move |(namespace, _)| snapshot.environment_of(namespace) == Some(environment))
+    links.filter(move |(namespace, _)| {
+        snapshot.environment_of(namespace) == Some(environment) && snapshot.records_are_readable(namespace)
+    })
 }
 
 /// Whether anything in the namespace can still come to need the app: not when every workload that the links mean is

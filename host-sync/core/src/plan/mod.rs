@@ -44,7 +44,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rollouts_in_flight: 10, revision_history_limit: 2, prune_delay: Duration::from_secs(60) }
+        Self { rollouts_in_flight: 10, revision_history_limit: 2, prune_delay: Duration::from_mins(1) }
     }
 }
 

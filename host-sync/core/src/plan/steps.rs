@@ -125,3 +125,18 @@ impl std::fmt::Display for Action {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_steps_about_an_app_as_a_whole_are_about_no_namespace() {
+        let app = AppName::parse("checkout").unwrap();
+        let step = |action| Step { action, why: String::new(), app: None };
+        assert_eq!(step(Action::ReleaseApp { app: app.clone() }).namespace(), None);
+        let delete = Action::DeleteSecret { namespace: "shop".into(), name: "scout.checkout.aa".into(), app };
+        assert_eq!(delete.to_string(), "delete Secret shop/scout.checkout.aa");
+        assert_eq!(step(delete).namespace(), Some("shop"));
+    }
+}

@@ -264,3 +264,13 @@ fn failed_apps(draft: &Draft<'_>) -> BTreeMap<AppEnvironment, String> {
     }
     failed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_double_and_stop_growing_with_the_latest_attempt() {
+        assert_eq!((0..=7).map(retry_delay).collect::<Vec<_>>(), [5, 5, 10, 20, 40, 80, 80, 80]);
+    }
+}

@@ -6,6 +6,7 @@ use policy_core::desired_state::Link;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use crate::admission::Cause;
 use crate::cluster::{Answer, Cluster, app_name, named, path, tier};
 
 pub const APPS: [&str; 2] = ["cart", "mail"];
@@ -176,12 +177,7 @@ impl Cluster {
                 self.workloads.remove(&key);
                 self.seen.retain(|(of, _), _| *of != key);
             }
-            Act::Retier(n, w) => {
-                self.edit_workload(NAMESPACES[n], WORKLOADS[w].0, crate::admission::Cause::User, |object| {
-                    let other = if object["metadata"]["labels"]["tier"] == "web" { "backend" } else { "web" };
-                    object["metadata"]["labels"]["tier"] = other.into();
-                })
-            }
+            Act::Retier(n, w) => self.retier(NAMESPACES[n], WORKLOADS[w].0),
             Act::Restart(n, w) => self.restart(NAMESPACES[n], WORKLOADS[w].0),
             Act::FinishRollouts => self.finish_rollouts(),
             Act::Wait(seconds) => self.now += seconds,
@@ -196,6 +192,13 @@ impl Cluster {
             Act::RotateKey(byte) => self.rotate_key(byte),
             _ => self.act_on_app(act),
         }
+    }
+
+    fn retier(&mut self, namespace: &str, name: &str) {
+        self.edit_workload(namespace, name, Cause::User, |object| {
+            let other = if object["metadata"]["labels"]["tier"] == "web" { "backend" } else { "web" };
+            object["metadata"]["labels"]["tier"] = other.into();
+        });
     }
 
     fn act_on_app(&mut self, act: &Act) {

@@ -41,7 +41,6 @@ pub enum Cause {
 pub struct Roll {
     pub workload: ObjectKey,
     pub cause: Cause,
-    pub attached: Attachments,
 }
 
 /// The Secrets that a JSON document reads variables or files from.
@@ -125,7 +124,7 @@ impl Cluster {
         if let Some(mode) = mode {
             object["metadata"]["annotations"] = json!({ MUTATION_MODE_ANNOTATION: mode });
         }
-        self.put(namespace, name, object, Cause::User)
+        self.put(namespace, name, &object, Cause::User)
     }
 
     /// Changes a workload as a user or a touch does, by way of admission.
@@ -134,7 +133,7 @@ impl Cluster {
         let Some(deployment) = self.workloads.get(&key) else { return };
         let mut object = deployment.object.clone();
         edit(&mut object);
-        self.put(namespace, name, object, cause).unwrap();
+        self.put(namespace, name, &object, cause).unwrap();
     }
 
     pub fn annotate(&mut self, namespace: &str, name: &str, key: &str, value: Option<&str>) {
@@ -165,6 +164,9 @@ impl Cluster {
     /// Every rollout that is on its way arrives.
     pub fn finish_rollouts(&mut self) {
         for deployment in self.workloads.values_mut() {
+            if matches!(deployment.rollout, Rollout::Failed(_)) {
+                continue;
+            }
             deployment.rollout = Rollout::Ready;
             let template = deployment.template().clone();
             for set in &mut deployment.replica_sets {
@@ -173,10 +175,16 @@ impl Cluster {
         }
     }
 
-    fn put(&mut self, namespace: &str, name: &str, object: Value, cause: Cause) -> Result<(), String> {
+    /// The Deployment controller gives up on a rollout.
+    pub fn fail_rollout(&mut self, namespace: &str, name: &str) {
+        let deployment = self.workloads.get_mut(&(namespace.to_owned(), name.to_owned())).unwrap();
+        deployment.rollout = Rollout::Failed("its progress deadline passed".to_owned());
+    }
+
+    fn put(&mut self, namespace: &str, name: &str, object: &Value, cause: Cause) -> Result<(), String> {
         let key = (namespace.to_owned(), name.to_owned());
         let old = self.workloads.get(&key).cloned();
-        let object = self.admit(namespace, name, old.as_ref().map(|old| &old.object), &object)?;
+        let object = self.admit(namespace, name, old.as_ref().map(|old| &old.object), object)?;
         let mut new = old.clone().unwrap_or(Deployment {
             object: Value::Null,
             replica_sets: Vec::new(),
@@ -239,7 +247,7 @@ impl Cluster {
 
     /// I2: a workload rolls once into each delivery; and I3: a touch changes nothing of an app under Manual.
     fn check_roll(&mut self, key: &ObjectKey, cause: Cause, old: &Attachments, new: &Attachments) {
-        self.rolls.push(Roll { workload: key.clone(), cause, attached: new.clone() });
+        self.rolls.push(Roll { workload: key.clone(), cause });
         let state = self.state(&key.0);
         for before in old {
             let Some(after) = new.of_app(&before.app) else { continue };

@@ -28,10 +28,12 @@ pub enum Answer {
 pub type Data = BTreeMap<String, String>;
 
 #[derive(Clone)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Cluster {
     pub now: i64,
     pub limits: Limits,
     pub key: RevisionKey,
+    pub key_was_rotated: bool,
     pub policy_is_active: bool,
     pub apps: BTreeMap<AppName, App>,
     pub unparsable_apps: BTreeSet<AppName>,
@@ -82,8 +84,9 @@ impl Cluster {
     pub fn new() -> Self {
         Self {
             now: 1_000_000,
-            limits: Limits { prune_delay: Duration::from_secs(60), ..Limits::default() },
+            limits: Limits { prune_delay: Duration::from_mins(1), ..Limits::default() },
             key: RevisionKey::from_bytes(vec![7; RevisionKey::LENGTH]).unwrap(),
+            key_was_rotated: false,
             policy_is_active: true,
             apps: BTreeMap::new(),
             unparsable_apps: BTreeSet::new(),
@@ -104,6 +107,7 @@ impl Cluster {
     }
 
     pub fn rotate_key(&mut self, byte: u8) {
+        self.key_was_rotated = true;
         self.key = RevisionKey::from_bytes(vec![byte; RevisionKey::LENGTH]).unwrap();
     }
 

@@ -15,13 +15,9 @@ use proptest::prelude::*;
 use crate::actions::{Act, Without, act, busy_cluster};
 use crate::cluster::Cluster;
 
-/// How many histories each test tries: `MODEL_CASES`, or as many as fit into a minute in all.
-fn cases() -> u32 {
-    std::env::var("MODEL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(160)
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 4000, ..ProptestConfig::default() }
+/// As many histories as proptest tries by default; `PROPTEST_CASES` asks for more.
+fn config() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn after(acts: &[Act]) -> Cluster {
@@ -96,7 +92,7 @@ fn check_content(cluster: &Cluster) {
 }
 
 proptest! {
-    #![proptest_config(config(cases()))]
+    #![proptest_config(config())]
 
     #[test]
     fn i1_i2_i3_i4_i5_hold_at_every_step_and_i9_i10_at_rest(acts in vec(act(Without::Nothing), 1..24)) {

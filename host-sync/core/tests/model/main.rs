@@ -10,3 +10,4 @@ mod golden;
 mod invariants;
 mod passes;
 mod scenarios;
+mod upkeep;
