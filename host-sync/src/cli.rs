@@ -42,6 +42,12 @@ pub enum Command {
         /// The address of /livez, /readyz and /metrics
         #[arg(long, env = "SCOUT_LISTEN", default_value = "127.0.0.1:8089", value_name = "ADDRESS:PORT")]
         listen: SocketAddr,
+        /// Work only while holding the Lease scout-host-sync in the namespace: for more than one replica
+        #[arg(long, env = "SCOUT_LEADER_ELECTION")]
+        leader_election: bool,
+        /// This replica's name in the Lease
+        #[arg(long, env = "SCOUT_IDENTITY", default_value_t = identity(), value_name = "NAME")]
+        identity: String,
         /// How to write logs; RUST_LOG says how much
         #[arg(long, env = "SCOUT_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
@@ -115,6 +121,12 @@ pub enum Output {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse::duration(text).ok_or_else(|| "use a whole number with s, m or h".to_owned())
+}
+
+/// In a pod the host's name is the pod's, and no two are alike; elsewhere the process id tells them apart.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "host-sync".to_owned());
+    format!("{host}-{}", std::process::id())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -5,6 +5,7 @@ pub mod api;
 pub mod cli;
 pub mod controller;
 pub mod health;
+pub mod lease;
 pub mod metrics;
 pub mod parse;
 pub mod server;

@@ -1,6 +1,7 @@
 //! The binary: parses the command line and runs one command.
 
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -9,10 +10,12 @@ use host_sync::api::crds;
 use host_sync::cli::{Cli, Command, LogFormat};
 use host_sync::controller::{Controller, Settings, plan_once};
 use host_sync::health::Health;
+use host_sync::lease::Election;
 use host_sync::metrics::Metrics;
 use host_sync::{server, status};
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
@@ -29,9 +32,9 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { cluster, listen, log_format } => {
+        Command::Run { cluster, listen, leader_election, identity, log_format } => {
             begin_logs(log_format, "info");
-            work(cluster.settings(), listen).await
+            work(cluster.settings(), listen, leader_election.then_some(identity)).await
         }
         Command::Plan { cluster } => {
             begin_logs(LogFormat::Text, "warn");
@@ -59,25 +62,54 @@ async fn connect() -> Result<Client> {
     )
 }
 
-async fn work(settings: Settings, listen: std::net::SocketAddr) -> Result<()> {
+/// Works until told to stop. `candidate` is this replica's name where several stand for election.
+async fn work(settings: Settings, listen: SocketAddr, candidate: Option<String>) -> Result<()> {
     let stop = stop_on_signal()?;
     let (health, metrics) = (Health::default(), Metrics::default());
     let (address, server) = server::serve(listen, health.clone(), metrics.clone(), stop.clone()).await?;
     tracing::info!(%address, "listening");
     let server = tokio::spawn(server);
-    let controller = tokio::select! {
-        controller = Controller::start(connect().await?, settings, health, metrics) => controller?,
-        () = stop.cancelled() => return Ok(()),
+    let client = connect().await?;
+    let mut leading = None;
+    if let Some(identity) = candidate {
+        // A replica that stands by is ready: it can take over.
+        health.ready();
+        let mut election = Election::new(client.clone(), &settings.namespace, identity.clone());
+        tokio::select! {
+            won = election.win() => won?,
+            () = stop.cancelled() => return Ok(()),
+        }
+        tracing::info!(%identity, "leading");
+        leading = Some(lead(election, stop.clone()));
+    }
+    let started = tokio::select! {
+        controller = Controller::start(client, settings, health, metrics) => Some(controller?),
+        () = stop.cancelled() => None,
     };
-    tracing::info!("watching");
-    controller.run(stop.clone()).await;
+    if let Some(controller) = started {
+        tracing::info!("watching");
+        controller.run(stop.clone()).await;
+    }
     stop.cancel();
     server.await.context("waiting for the endpoints to close")??;
+    if let Some(leading) = leading {
+        leading.await.context("waiting for the lease to be given back")??;
+    }
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Keeps the lease; when it is lost, everything stops, and the error ends the process: its pod starts anew as a candidate.
+fn lead(election: Election, stop: CancellationToken) -> JoinHandle<Result<()>> {
+    tokio::spawn(async move {
+        let kept = election.keep(stop.clone()).await;
+        stop.cancel();
+        kept
+    })
+}
+
 /// Cancelled at the first SIGTERM or SIGINT; the second one ends the process at once.
+#[allow(clippy::disallowed_methods, reason = "whoever asks twice wants it to end now, as by a kill")]
 fn stop_on_signal() -> Result<CancellationToken> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;

@@ -1,5 +1,6 @@
 //! The kubectl of the test Kubernetes.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -32,6 +33,11 @@ impl KubectlOutput {
 }
 
 impl Cluster {
+    /// The program itself, for a user's own terminal.
+    pub fn kubectl_program(&self) -> &Path {
+        self.binaries.get("kubectl")
+    }
+
     /// Runs kubectl as the cluster's administrator.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<KubectlOutput> {
         self.kubectl_with_input(arguments, "").await

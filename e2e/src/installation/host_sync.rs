@@ -18,6 +18,7 @@ struct State {
 
 /// host-sync, running or not.
 pub struct HostSync {
+    name: &'static str,
     binary: PathBuf,
     kubeconfig: PathBuf,
     logs: PathBuf,
@@ -26,12 +27,19 @@ pub struct HostSync {
 }
 
 impl HostSync {
-    pub(super) fn new(binary: PathBuf, kubeconfig: &Path, logs: &Path, arguments: Vec<String>) -> Self {
+    pub(super) fn new(
+        name: &'static str,
+        binary: PathBuf,
+        kubeconfig: &Path,
+        logs: &Path,
+        arguments: Vec<String>,
+    ) -> Self {
         let state = Mutex::new(State { process: None, starts: 0 });
-        Self { binary, kubeconfig: kubeconfig.to_owned(), logs: logs.to_owned(), arguments, state }
+        Self { name, binary, kubeconfig: kubeconfig.to_owned(), logs: logs.to_owned(), arguments, state }
     }
 
-    pub(super) fn binary(&self) -> &Path {
+    /// The program.
+    pub fn binary(&self) -> &Path {
         &self.binary
     }
 
@@ -41,7 +49,7 @@ impl HostSync {
 
     /// The log of the latest start.
     pub fn log(&self) -> PathBuf {
-        self.logs.join(format!("host-sync-{}.log", self.state().starts))
+        self.logs.join(format!("{}-{}.log", self.name, self.state().starts))
     }
 
     /// Starts it and waits until a pass has succeeded.
@@ -74,7 +82,7 @@ impl HostSync {
             .args(&self.arguments)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("RUST_LOG", "info,host_sync=debug");
-        state.process = Some(Process::start(&format!("host-sync-{}", state.starts), command, &self.logs)?);
+        state.process = Some(Process::start(&format!("{}-{}", self.name, state.starts), command, &self.logs)?);
         Ok(())
     }
 

@@ -111,7 +111,8 @@ impl Installation {
         webhook::install(&cluster.client(), &policy_host).await?;
         progress("starting host-sync");
         let gateway = Gateway::start(cluster.client_for(HOST_SYNC, &[]).await?, cluster.dir()).await?;
-        let host_sync = HostSync::new(binary, gateway.kubeconfig(), &cluster.logs_dir(), options.host_sync_arguments);
+        let host_sync =
+            HostSync::new("host-sync", binary, gateway.kubeconfig(), &cluster.logs_dir(), options.host_sync_arguments);
         host_sync.start().await?;
         Ok(Self { host_sync, gateway, policy_host, store, cluster })
     }
@@ -134,6 +135,12 @@ impl Installation {
     /// host-sync itself.
     pub fn host_sync(&self) -> &HostSync {
         &self.host_sync
+    }
+
+    /// A further replica of host-sync, not started yet.
+    pub fn further_host_sync(&self, arguments: Vec<String>) -> HostSync {
+        let binary = self.host_sync.binary().to_owned();
+        HostSync::new("host-sync-further", binary, self.gateway.kubeconfig(), &self.cluster.logs_dir(), arguments)
     }
 
     /// The folder of the file store.

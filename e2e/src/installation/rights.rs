@@ -46,7 +46,10 @@ fn manifests(namespace: &str, host_sync: &str, policy_server: &str) -> Vec<Value
         }),
         json!({
             "apiVersion": rbac, "kind": "Role", "metadata": {"name": "scout-host-sync", "namespace": namespace},
-            "rules": [rule(&[""], &["configmaps"], &["get", "list", "watch", "create", "patch", "delete"])],
+            "rules": [
+                rule(&[""], &["configmaps"], &["get", "list", "watch", "create", "patch", "delete"]),
+                rule(&["coordination.k8s.io"], &["leases"], &["get", "create", "update"]),
+            ],
         }),
         json!({
             "apiVersion": rbac, "kind": "RoleBinding", "metadata": {"name": "scout-host-sync", "namespace": namespace},

@@ -8,6 +8,7 @@ mod delivery;
 mod detach;
 mod outages;
 mod quiet;
+mod refusals;
 mod reload;
 
 use std::time::Duration;

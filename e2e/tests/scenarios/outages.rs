@@ -184,3 +184,31 @@ async fn a_namespace_that_loses_its_label_keeps_what_it_has_and_says_so() {
     scout.condition("App", "checkout", "Ready", "True", "Ready").await.unwrap();
     scout.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_replicas_one_works_and_the_other_takes_over_when_it_ends() {
+    let arguments = ["--prune-delay=2s", "--leader-election"].map(str::to_owned).to_vec();
+    let scout = install_with(Options { host_sync_arguments: arguments.clone(), ..Options::default() }).await;
+    open_shop(&scout, "EnvironmentVariables", "Auto", &["api"]).await;
+    let further = scout.further_host_sync(arguments);
+    further.start().await.unwrap();
+    let says = |log: std::path::PathBuf, what: &str| std::fs::read_to_string(log).unwrap().contains(what);
+    let first = scout.delivered("checkout", "production", "").await.unwrap();
+    scout.rolled_out("shop", "api", "checkout", &first).await.unwrap();
+    assert!(says(further.log(), "standing by") && !says(further.log(), "watching"));
+
+    // One that ends in order gives the lease back, and the other need not wait for it to run out.
+    let asked = std::time::Instant::now();
+    scout.host_sync().terminate().await.unwrap();
+    scout.save("checkout/production.env", "TOKEN=second\n").unwrap();
+    let second = scout.delivered("checkout", "production", &first).await.unwrap();
+    assert!(asked.elapsed().as_secs() < 12, "{:?}", asked.elapsed());
+    scout.rolled_out("shop", "api", "checkout", &second).await.unwrap();
+    // One that is killed is waited for as long as its lease lasts.
+    scout.host_sync().start().await.unwrap();
+    further.kill();
+    scout.save("checkout/production.env", "TOKEN=third\n").unwrap();
+    let third = scout.delivered("checkout", "production", &second).await.unwrap();
+    scout.rolled_out("shop", "api", "checkout", &third).await.unwrap();
+    scout.stop().await.unwrap();
+}

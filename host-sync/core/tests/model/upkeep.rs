@@ -186,25 +186,47 @@ fn a_superseded_secret_stays_for_the_prune_delay_and_while_a_live_replica_set_re
     assert_eq!(cluster.secret_names("shop").len(), 1);
 }
 
-#[test]
-fn a_revision_that_comes_back_is_not_pruned_by_its_old_age() {
+/// `one`, `two` and `one` again, and host-sync died between the desired state and the record of it: the name of `one` still
+/// says that it is long superseded.
+fn died_while_a_revision_came_back() -> Cluster {
     let mut cluster = shop(Strategy::EnvironmentVariables, Reload::Auto);
     cluster.limits.revision_history_limit = 0;
     cluster.save("checkout", "production", &[("TOKEN", "two")]);
     cluster.pass();
-    cluster.now += 600;
+    cluster.finish_rollouts();
+    cluster.set_mode("shop", "api", Some("ignore"));
+    cluster.pass();
+    cluster.set_mode("shop", "api", None);
+    cluster.now += 50;
     cluster.seen.clear();
     cluster.save("checkout", "production", &[("TOKEN", "one")]);
-    // Dead between the desired state and the record of it: the name still says since when it was not wanted.
     let steps = cluster.clone().pass();
     let at = steps.iter().position(|step| step.starts_with("write the desired state")).unwrap();
     cluster.pass_until(Some(at + 1));
-    cluster.settle();
-    assert_eq!(cluster.secret_names("shop").len(), 1);
+    cluster.now += 30;
+    cluster
+}
+
+#[test]
+fn a_secret_that_the_desired_state_names_is_not_pruned_whatever_its_record_says() {
+    let mut cluster = died_while_a_revision_came_back();
+    cluster.fail("checkout", "production");
+    let steps = cluster.pass();
+    assert_eq!(touched(&steps), ["shop/api"], "{steps:?}");
+    assert!(!steps.iter().any(|step| step.starts_with("delete")), "{steps:?}");
+}
+
+#[test]
+fn a_revision_that_came_back_and_goes_again_is_not_pruned_by_its_old_age() {
+    let mut cluster = died_while_a_revision_came_back();
     cluster.save("checkout", "production", &[("TOKEN", "three")]);
     cluster.pass();
     cluster.finish_rollouts();
-    assert_eq!(cluster.pass(), Vec::<String>::new(), "what was wanted a moment ago stays for the delay");
+    let one = cluster.secret_names("shop").len();
+    cluster.pass();
+    assert_eq!(cluster.secret_names("shop").len(), one, "what was wanted a moment ago stays for the delay");
+    cluster.settle();
+    assert_eq!(cluster.secret_names("shop").len(), 1);
 }
 
 #[test]
@@ -261,6 +283,23 @@ fn an_unreadable_history_is_not_written_over_and_what_is_delivered_stays() {
     assert_eq!(cluster.histories, histories);
     assert_eq!(problems(&cluster, "checkout")[0].0, "HistoryUnreadable");
     assert!(host_sync_core::plan::wanted_fetches(&cluster.observe()).is_empty(), "nobody fetches in a loop");
+}
+
+#[test]
+fn an_old_redeploy_confirms_no_lost_key_after_a_first_delivery_that_was_cut_short() {
+    let mut cluster = shop(Strategy::EnvironmentVariables, Reload::Auto);
+    cluster.redeploy("checkout");
+    cluster.may_shrink = false;
+    cluster.label("west", Some("production"));
+    cluster.link("checkout", "production", "west", named("api"));
+    cluster.save("checkout", "production", &[("TOKEN", "one"), ("USER", "one")]);
+    let steps = cluster.clone().pass();
+    let at = steps.iter().rposition(|step| step.starts_with("write the desired state")).unwrap();
+    cluster.pass_until(Some(at + 1));
+    cluster.unlink("checkout", "production", "shop");
+    cluster.save("checkout", "production", &[("TOKEN", "one")]);
+    cluster.settle();
+    assert_eq!(problems(&cluster, "checkout")[0].0, "KeysMissing");
 }
 
 #[test]
