@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,6 +49,9 @@ pub enum Command {
         /// This replica's name in the Lease
         #[arg(long, env = "SCOUT_IDENTITY", default_value_t = identity(), value_name = "NAME")]
         identity: String,
+        /// Write an audit trail to this file: every delivery, touch and deletion, one JSON line each, chained by hashes
+        #[arg(long, env = "SCOUT_AUDIT_TRAIL", value_name = "FILE")]
+        audit_trail: Option<PathBuf>,
         /// How to write logs; RUST_LOG says how much
         #[arg(long, env = "SCOUT_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
@@ -66,8 +70,24 @@ pub enum Command {
         #[arg(long, short, default_value = "table")]
         output: Output,
     },
+    /// Work with an audit trail
+    Audit {
+        /// What to do with it
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+}
+
+/// What to do with an audit trail.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no line was changed, removed or slipped in, and print where the trail ends
+    Verify {
+        /// The trail
+        file: PathBuf,
+    },
 }
 
 /// How host-sync works with the cluster.

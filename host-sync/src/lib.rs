@@ -2,6 +2,7 @@
 //! policy injects from, and triggers rollouts. What it decides is in `host-sync-core`; this crate observes and acts.
 
 pub mod api;
+pub mod audit;
 pub mod cli;
 pub mod controller;
 pub mod health;

@@ -2,12 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
 use host_sync::api::crds;
-use host_sync::cli::{Cli, Command, LogFormat};
+use host_sync::audit::{self, Trail};
+use host_sync::cli::{AuditCommand, Cli, Command, LogFormat};
 use host_sync::controller::{Controller, Settings, plan_once};
 use host_sync::health::Health;
 use host_sync::lease::Election;
@@ -32,9 +34,13 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<()> {
     match command {
-        Command::Run { cluster, listen, leader_election, identity, log_format } => {
+        Command::Run { cluster, listen, leader_election, identity, audit_trail, log_format } => {
             begin_logs(log_format, "info");
-            work(cluster.settings(), listen, leader_election.then_some(identity)).await
+            work(cluster.settings(), listen, leader_election.then_some(identity), audit_trail).await
+        }
+        Command::Audit { command: AuditCommand::Verify { file } } => {
+            let head = audit::verify(&file)?;
+            print(&format!("{} lines, none changed or missing; the last one's hash is {}\n", head.lines, head.hash))
         }
         Command::Plan { cluster } => {
             begin_logs(LogFormat::Text, "warn");
@@ -63,7 +69,12 @@ async fn connect() -> Result<Client> {
 }
 
 /// Works until told to stop. `candidate` is this replica's name where several stand for election.
-async fn work(settings: Settings, listen: SocketAddr, candidate: Option<String>) -> Result<()> {
+async fn work(
+    settings: Settings,
+    listen: SocketAddr,
+    candidate: Option<String>,
+    audit_trail: Option<PathBuf>,
+) -> Result<()> {
     let stop = stop_on_signal()?;
     let (health, metrics) = (Health::default(), Metrics::default());
     let (address, server) = server::serve(listen, health.clone(), metrics.clone(), stop.clone()).await?;
@@ -82,8 +93,13 @@ async fn work(settings: Settings, listen: SocketAddr, candidate: Option<String>)
         tracing::info!(%identity, "leading");
         leading = Some(lead(election, stop.clone()));
     }
+    // Only the leader writes to it, so it is opened no earlier.
+    let trail = audit_trail.map(|path| Trail::open(&path)).transpose()?;
+    if let Some(trail) = &trail {
+        tracing::info!(lines = trail.head().lines, hash = %trail.head().hash, "the audit trail goes on");
+    }
     let started = tokio::select! {
-        controller = Controller::start(client, settings, health, metrics) => Some(controller?),
+        controller = Controller::start(client, settings, health, metrics, trail) => Some(controller?),
         () = stop.cancelled() => None,
     };
     if let Some(controller) = started {

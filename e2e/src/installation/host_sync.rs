@@ -52,6 +52,11 @@ impl HostSync {
         self.logs.join(format!("{}-{}.log", self.name, self.state().starts))
     }
 
+    /// The audit trail, which every replica continues.
+    pub fn audit_trail(&self) -> PathBuf {
+        self.logs.join("host-sync-audit-trail.jsonl")
+    }
+
     /// Starts it and waits until a pass has succeeded.
     pub async fn start(&self) -> Result<()> {
         self.start_without_waiting()?;
@@ -79,6 +84,8 @@ impl HostSync {
         let mut command = bound_to_owner(&self.binary);
         command
             .args(["run", "--listen=127.0.0.1:0"])
+            .arg("--audit-trail")
+            .arg(self.audit_trail())
             .args(&self.arguments)
             .env("KUBECONFIG", &self.kubeconfig)
             .env("RUST_LOG", "info,host_sync=debug");

@@ -62,6 +62,12 @@ async fn killing_host_sync_at_any_step_loses_nothing_and_rolls_nothing_twice() {
     })
     .await
     .unwrap();
+    // The audit trail survived every kill: its chain is whole, and the newest delivery is in it.
+    let trail = scout.host_sync().audit_trail();
+    let verified = scout.host_sync_command(&["audit", "verify", trail.to_str().unwrap()]).await.unwrap();
+    assert!(verified.contains("none changed or missing"), "{verified}");
+    let trail = std::fs::read_to_string(trail).unwrap();
+    assert!(trail.lines().any(|line| line.contains("\"what\":\"Delivery\"") && line.contains(&revision)), "{trail}");
     scout.stop().await.unwrap();
 }
 

@@ -73,7 +73,9 @@ async fn values_appear_nowhere_outside_secrets() {
         let text = String::from_utf8_lossy(&std::fs::read(entry.path()).unwrap()).into_owned();
         seen.push((entry.path().display().to_string(), text));
     }
-    assert!(seen.iter().any(|(name, text)| name.contains("host-sync-1.log") && text.contains("delivered")));
+    for (file, what) in [("host-sync-1.log", "delivered"), ("host-sync-audit-trail.jsonl", "Delivery")] {
+        assert!(seen.iter().any(|(name, text)| name.contains(file) && text.contains(what)), "{file} holds {what}");
+    }
     for value in VALUES {
         let hash: String = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect();
         let encoded = BASE64_STANDARD.encode(value);

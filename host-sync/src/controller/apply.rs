@@ -31,10 +31,19 @@ const CAP: Duration = Duration::from_mins(2);
 pub(super) struct Applied {
     /// The steps that were done, in order.
     pub(super) done: Vec<Step>,
-    /// The steps that were not, and why. Values are in no message.
-    pub(super) failed: Vec<(Step, String)>,
+    /// The steps that were not.
+    pub(super) failed: Vec<Failed>,
     /// What the caches must show before the next pass.
     pub(super) written: Vec<Written>,
+}
+
+/// A step that was not done.
+pub(super) struct Failed {
+    pub(super) step: Step,
+    /// Why. Values are in no message.
+    pub(super) error: String,
+    /// Whether it was tried in this pass, or still waits after an earlier failure.
+    pub(super) tried: bool,
 }
 
 /// Steps that failed, by what they do: how often in a row, and until when to leave them.
@@ -70,8 +79,8 @@ impl Effects<'_> {
             }
             let what = step.action.to_string();
             let waiting = failures.0.get(&what).filter(|(_, until, _)| *until > Instant::now());
-            let error = match waiting {
-                Some((_, _, error)) => error.clone(),
+            let (error, tried) = match waiting {
+                Some((_, _, error)) => (error.clone(), false),
                 None => match self.step(&step).await {
                     Ok(written) => {
                         tracing::debug!(step = %what, why = %step.why, "done");
@@ -86,13 +95,12 @@ impl Effects<'_> {
                         let until = Instant::now() + backoff::delay(count, CAP, backoff::jitter());
                         tracing::warn!(step = %what, %error, "a step failed and is tried again");
                         failures.0.insert(what, (count, until, error.clone()));
-                        error
+                        (error, true)
                     }
                 },
             };
-            let holds_up = !matches!(step.action, Action::Touch { .. } | Action::DeleteSecret { .. });
-            blocked.extend(step.namespace().filter(|_| holds_up).map(str::to_owned));
-            applied.failed.push((step, error));
+            blocked.extend(step.namespace().filter(|_| step.holds_up()).map(str::to_owned));
+            applied.failed.push(Failed { step, error, tried });
         }
         applied
     }

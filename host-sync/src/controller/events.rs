@@ -11,7 +11,7 @@ use kube::api::ObjectMeta;
 use kube::core::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
-use super::apply::Applied;
+use super::apply::{Applied, Failed};
 use super::observe::{FIELD_MANAGER, Observed};
 use crate::api;
 
@@ -51,9 +51,7 @@ impl Events {
             ..ObjectReference::default()
         };
         for (of, outcome) in outcomes.iter().filter(|(of, _)| of.app.as_str() == name) {
-            // A delivery whose steps failed is delivered again, and published then.
-            let undone = problems.iter().any(|problem| problem.reason == "ApplyFailed");
-            if let (Outcome::Delivered { revision, namespaces, why }, false) = (outcome, undone) {
+            if let Outcome::Delivered { revision, namespaces, why } = outcome {
                 let note = format!(
                     "revision {revision} of environment {} is delivered to {}: {why}",
                     of.environment,
@@ -77,7 +75,7 @@ impl Events {
             }
         }
         let mut refused = BTreeSet::new();
-        for (step, error) in &applied.failed {
+        for Failed { step, error, .. } in &applied.failed {
             let Some(reference) = touched(&step.action, observed) else { continue };
             let what = format!("{}: {error}", step.action);
             if !self.refused.contains(&what) {

@@ -13,6 +13,7 @@ mod revision_key;
 pub(crate) mod rollouts;
 mod secrets;
 mod stores;
+mod trail;
 mod wake;
 mod watches;
 
@@ -26,6 +27,7 @@ use host_sync_core::content::RevisionKey;
 use host_sync_core::history::UnixSeconds;
 use host_sync_core::plan::{self, Limits, Outcome, Plan};
 use host_sync_core::snapshot::{FetchFacts, Problem};
+use host_sync_core::store::{FetchError, Fetched, Store};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde_json::Value;
@@ -34,6 +36,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::api;
+use crate::audit::Trail;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::parse::refresh_interval;
@@ -44,6 +47,7 @@ use fetches::{Fetches, Target};
 use observe::{Observed, observe};
 use rollouts::Rollouts;
 use stores::Stores;
+use trail::OnTheirWay;
 use wake::Wake;
 use watches::{Watches, Written, WrittenKind};
 
@@ -64,7 +68,7 @@ pub struct Settings {
 }
 
 /// What came of a fetch.
-type Answer = (AppEnvironment, Target, Result<host_sync_core::store::Fetched, host_sync_core::store::FetchError>);
+type Answer = (AppEnvironment, Target, Result<Fetched, FetchError>, Duration);
 
 /// host-sync at work.
 pub struct Controller {
@@ -82,11 +86,19 @@ pub struct Controller {
     events: Events,
     health: Health,
     metrics: Metrics,
+    on_their_way: OnTheirWay,
+    trail: Option<Trail>,
 }
 
 impl Controller {
-    /// Fills the caches and reads the revision key.
-    pub async fn start(client: Client, settings: Settings, health: Health, metrics: Metrics) -> Result<Self> {
+    /// Fills the caches and reads the revision key. What is done is written to the audit trail, where there is one.
+    pub async fn start(
+        client: Client,
+        settings: Settings,
+        health: Health,
+        metrics: Metrics,
+        trail: Option<Trail>,
+    ) -> Result<Self> {
         let wake = Wake::default();
         let watches = Watches::start(&client, &settings.namespace, &wake);
         let key = revision_key::read_or_create(&client, &settings.namespace).await?;
@@ -105,6 +117,8 @@ impl Controller {
             events: Events::new(client.clone()),
             health,
             metrics,
+            on_their_way: OnTheirWay::default(),
+            trail,
             client,
             settings,
         })
@@ -158,9 +172,9 @@ impl Controller {
         for store in self.stores.follow(&observed.stores) {
             self.fetches.store_changed(&store);
         }
-        while let Ok((of, target, result)) = self.answers.try_recv() {
-            let class = result.as_ref().err().map_or("Success", host_sync_core::store::FetchError::class);
-            self.metrics.fetched(&target.store, class);
+        while let Ok((of, target, result, took)) = self.answers.try_recv() {
+            let class = result.as_ref().err().map_or("Success", FetchError::class);
+            self.metrics.fetched(&target.store, class, took);
             let refresh = observed.stores.get(&target.store).and_then(|store| store.spec.as_ref().ok());
             let refresh = refresh.and_then(|spec| refresh_interval(&spec.refresh_interval).ok()).unwrap_or(RETRY);
             self.fetches.end(&of, &target, result, refresh, Instant::now(), backoff::jitter());
@@ -180,9 +194,10 @@ impl Controller {
         let Some(store) = self.stores.get(&target.store) else { return };
         let (answer, wake) = (self.answer.clone(), self.wake.clone());
         tokio::spawn(async move {
+            let began = Instant::now();
             let result = fetch_in_time(store.as_ref(), &target).await;
             // The receiver goes only when host-sync stops, and then nobody waits for this.
-            let _ = answer.send((of, target, result));
+            let _ = answer.send((of, target, result, began.elapsed()));
             wake.up();
         });
     }
@@ -209,20 +224,24 @@ impl Controller {
     ) -> (Applied, BTreeMap<AppEnvironment, Outcome>, Reports) {
         let effects = Effects { client: &self.client, own_namespace: &self.settings.namespace, observed, versions };
         let applied = effects.apply(plan.steps, &mut self.failures).await;
-        self.metrics.applied(&applied.done, applied.failed.len());
-        let stuck: BTreeSet<&str> = applied.failed.iter().filter_map(|(step, _)| step.namespace()).collect();
-        for (of, outcome) in &plan.outcomes {
+        self.metrics.applied(&applied.done, applied.failed.iter().filter(|failed| failed.tried).count());
+        // A touch or a deletion that failed is tried again by itself; what was delivered is delivered.
+        let writes = applied.failed.iter().map(|failed| &failed.step).filter(|step| step.holds_up());
+        let stuck: BTreeSet<&str> = writes.filter_map(plan::Step::namespace).collect();
+        let mut outcomes = plan.outcomes;
+        outcomes.retain(|of, outcome| {
             let done = match outcome {
                 Outcome::Delivered { namespaces, .. } => !namespaces.iter().any(|one| stuck.contains(one.as_str())),
-                _ => stuck.is_empty() || !applied.failed.iter().any(|(step, _)| step.app.as_ref() == Some(&of.app)),
+                _ => !applied.failed.iter().any(|failed| failed.step.app.as_ref() == Some(&of.app)),
             };
             self.fetches.settle(of, outcome, done, Instant::now(), backoff::jitter());
-            if let (Outcome::Delivered { revision, namespaces, why }, true) = (outcome, done) {
+            if let (Outcome::Delivered { revision, namespaces, why }, true) = (&*outcome, done) {
                 self.metrics.delivered(of);
                 tracing::info!(app = %of.app, environment = %of.environment, %revision, ?namespaces, why, "delivered");
             }
-        }
-        (applied, plan.outcomes, plan.reports)
+            done
+        });
+        (applied, outcomes, plan.reports)
     }
 
     /// Writes the statuses that changed and says in events what happened. A status that cannot be written is no reason
@@ -260,7 +279,31 @@ impl Controller {
             }
         }
         self.events.touches(applied, observed).await;
+        self.measure(observed, reports, now.as_second());
+        self.audit(outcomes, applied, observed, now);
         written
+    }
+
+    fn measure(&mut self, observed: &Observed, reports: &Reports, now: UnixSeconds) {
+        for end in self.on_their_way.follow(&observed.snapshot, now) {
+            self.metrics.rollout_ended(end);
+        }
+        self.metrics.set(trail::gauges(&observed.snapshot, reports, now));
+    }
+
+    fn audit(
+        &mut self,
+        outcomes: &BTreeMap<AppEnvironment, Outcome>,
+        applied: &Applied,
+        observed: &Observed,
+        now: Timestamp,
+    ) {
+        let Some(trail) = &mut self.trail else { return };
+        for event in trail::events(outcomes, applied, observed) {
+            if let Err(error) = trail.append(now.to_string(), event) {
+                tracing::error!("an event is missing in the audit trail: {error}");
+            }
+        }
     }
 
     async fn write<K>(&self, name: &str, kind: WrittenKind, status: &Value) -> Option<Written>
@@ -321,8 +364,8 @@ fn failed_steps(app: &str, applied: &Applied, observed: &Observed) -> Vec<Proble
         }),
         (None, None) => false,
     };
-    let failed = applied.failed.iter().filter(|(step, _)| concerns(step));
-    failed.map(|(_, error)| Problem { reason: "ApplyFailed", message: error.clone() }).collect()
+    let failed = applied.failed.iter().filter(|failed| concerns(&failed.step));
+    failed.map(|failed| Problem { reason: "ApplyFailed", message: failed.error.clone() }).collect()
 }
 
 /// Whether an App has just lost its finalizer: it may be gone, and an applied status would ask for it anew.
@@ -334,13 +377,10 @@ fn now() -> UnixSeconds {
     Timestamp::now().as_second()
 }
 
-async fn fetch_in_time(
-    store: &dyn host_sync_core::store::Store,
-    target: &Target,
-) -> Result<host_sync_core::store::Fetched, host_sync_core::store::FetchError> {
+async fn fetch_in_time(store: &dyn Store, target: &Target) -> Result<Fetched, FetchError> {
     timeout(FETCH_TIMEOUT, store.fetch(&target.path)).await.unwrap_or_else(|_| {
         let detail = format!("it did not answer within {} s", FETCH_TIMEOUT.as_secs());
-        Err(host_sync_core::store::FetchError::Unavailable { detail })
+        Err(FetchError::Unavailable { detail })
     })
 }
 
@@ -358,11 +398,11 @@ pub async fn plan_once(client: &Client, settings: &Settings) -> Result<Plan> {
         let store = stores.get(&target.store);
         async move {
             let result = fetch_in_time(store?.as_ref(), &target).await;
-            Some((of, target, result))
+            Some((of, target, result, Duration::ZERO))
         }
     });
     let answers: Vec<Answer> = reads.buffer_unordered(8).filter_map(std::future::ready).collect().await;
-    for (of, target, result) in answers {
+    for (of, target, result, _) in answers {
         fetches.end(&of, &target, result, RETRY, Instant::now(), 0);
     }
     observed.snapshot.fetches = fetches.facts();

@@ -16,8 +16,8 @@ use kube::api::{DynamicObject, PartialObjectMeta};
 use policy_core::attachment::Attachments;
 use policy_core::desired_state::DesiredState;
 use policy_core::names::{
-    ATTACHED_ANNOTATION, AppName, ENVIRONMENT_LABEL, Environment, MUTATION_MODE_ANNOTATION, REQUESTED_ANNOTATION,
-    WorkloadKind, delivery_history_name, desired_state_name,
+    ATTACHED_ANNOTATION, AppName, ENVIRONMENT_LABEL, Environment, MUTATION_MODE_ANNOTATION, REDEPLOY_ANNOTATION,
+    REQUESTED_ANNOTATION, WorkloadKind, delivery_history_name, desired_state_name,
 };
 
 use crate::api;
@@ -44,6 +44,8 @@ pub(super) struct ObservedApp {
     pub(super) status: Option<api::AppStatus>,
     /// Why it cannot be used, if it cannot.
     pub(super) error: Option<String>,
+    /// The field manager that set the redeploy annotation.
+    pub(super) asked_by: Option<String>,
 }
 
 /// A SecretStore as read.
@@ -113,7 +115,18 @@ fn observe_app(object: &DynamicObject) -> (ObservedApp, Option<config::App>) {
         .map_err(|error| format!("its spec is not understood ({error}): upgrade host-sync, or correct the App"));
     let parsed = resource.and_then(|resource| parse::app(&resource).map_err(|error| error.to_string()));
     let error = parsed.as_ref().err().cloned();
-    (ObservedApp { metadata: object.metadata.clone(), status, error }, parsed.ok())
+    let asked_by = asked_by(&object.metadata);
+    (ObservedApp { metadata: object.metadata.clone(), status, error, asked_by }, parsed.ok())
+}
+
+/// The field manager that owns the redeploy annotation. Source of the format: structured-merge-diff's `FieldsV1`.
+fn asked_by(metadata: &ObjectMeta) -> Option<String> {
+    let annotation = format!("f:{REDEPLOY_ANNOTATION}");
+    let owners = metadata.managed_fields.iter().flatten().filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.and_then(|fields| fields.get("f:metadata")?.get("f:annotations")?.get(&annotation)).is_some()
+    });
+    owners.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?.manager.clone()
 }
 
 fn observe_store(object: &DynamicObject) -> ObservedStore {
@@ -233,6 +246,17 @@ mod tests {
         );
         assert_eq!(facts.requested, Some(Requested { digest: "0123456789".into(), attempt: 3, at: 9 }));
         assert_eq!(facts.last_manager.as_deref(), Some("argocd"));
+    }
+
+    #[test]
+    fn who_asked_for_a_redeploy_is_the_manager_of_the_annotation() {
+        let fields = json!({"f:metadata": {"f:annotations": {".": {}, "f:scout.commandk.dev/redeploy": {}}}});
+        let metadata = metadata(json!({"managedFields": [
+            {"manager": "kubectl-client-side-apply", "fieldsV1": {"f:spec": {}}},
+            {"manager": "kubectl-annotate", "fieldsV1": fields},
+        ]}));
+        assert_eq!(asked_by(&metadata).as_deref(), Some("kubectl-annotate"));
+        assert_eq!(asked_by(&ObjectMeta::default()), None);
     }
 
     #[test]

@@ -162,12 +162,12 @@ fn keep_raw(tasks: &mut JoinSet<()>, client: &Client, resource: &ApiResource, wa
     let writer = reflector::store::Writer::new(resource.clone());
     let store = writer.as_reader();
     let api: Api<DynamicObject> = Api::all_with(client.clone(), resource);
-    let stream = watcher(api, watcher::Config::default()).modify(trim).reflect(writer);
+    let stream = watcher(api, watcher::Config::default()).reflect(writer);
     tasks.spawn(follow(stream, wake.clone()));
     store
 }
 
-/// Which fields a manager owns is most of an object's metadata, and nothing here reads it.
+/// Which fields a manager owns is most of a workload's metadata, and nothing here reads it.
 fn trim<K: Resource>(object: &mut K) {
     for entry in object.meta_mut().managed_fields.iter_mut().flatten() {
         entry.fields_v1 = None;

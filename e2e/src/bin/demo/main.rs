@@ -56,9 +56,10 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let screen = Screen::new();
+    // Clients complain of every answer that a control plane gives while it starts.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("e2e=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(screen.colour()).with_writer(std::io::stderr).init();
     let outcome = descendants::adopt_orphans().and_then(|()| {
         let runtime = Runtime::new().context("starting the runtime")?;
         runtime.block_on(run(&arguments, &screen))

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 /// Where titles and labels begin: after the elapsed seconds and the number of the step.
 const INDENT: usize = 13;
 /// How wide the labels of read-backs are.
-const LABEL: usize = 32;
+const LABEL: usize = 34;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -38,6 +38,11 @@ impl Screen {
         let colour =
             std::io::stdout().is_terminal() && !unwanted && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
         Self { began: Instant::now(), colour, step: Mutex::default() }
+    }
+
+    /// Whether colour is wanted.
+    pub(crate) fn colour(&self) -> bool {
+        self.colour
     }
 
     fn state(&self) -> MutexGuard<'_, Step> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use e2e::installation::{Answer, Installation, container, eventually, variables};
+use e2e::installation::{Answer, Installation, container, eventually};
 use e2e::manifests::namespace;
 use serde_json::{Value, json};
 
@@ -34,19 +34,17 @@ impl Story<'_> {
         let rollout = self.changed(&first).await?;
         let pod = self.mounted().await?;
         let follow = self.followed(&pod).await?;
+        let file = if self.real { "to the new content in the container" } else { "to the new content in the Secret" };
         self.screen.print("")?;
-        self.screen.progress(&format!("told: {} read-backs, all of them right", self.screen.right()))?;
-        self.screen.print("")?;
-        self.screen.fact("variable: file saved to", &format!("first new pod Ready  {rollout} s"))?;
-        let file = if self.real { "new content in the container" } else { "new content in the Secret" };
-        self.screen.fact("file: file saved to", &format!("{file}  {follow} s"))
+        self.screen.progress(&format!("the story is told: all {} read-backs were right", self.screen.right()))?;
+        self.screen.text(&format!("from the saved file to the first new pod Ready: {rollout} s; {file}: {follow} s"))
     }
 
     async fn knows_nothing(&self) -> Result<()> {
         let (scout, screen) = (self.scout, self.screen);
         screen.step(
             "A sample app that knows nothing of Scout",
-            "A namespace belongs to an environment, by its label; the Deployment's manifest has neither variables nor volumes.",
+            "Its namespace belongs to an environment, by a label.\nThe Deployment's manifest has neither variables nor volumes.",
         )?;
         scout.apply(&namespace(NAMESPACE, ENVIRONMENT)).await?;
         let desired = format!("desired-state.{NAMESPACE}");
@@ -59,8 +57,8 @@ impl Story<'_> {
         scout.apply(&manifest).await?;
         let deployed = scout.complete(NAMESPACE, API).await?;
         screen.fact("kubectl apply", &format!("Namespace {NAMESPACE}, Deployment {NAMESPACE}/{API}"))?;
-        screen.check("env of the container", &container(&deployed, CONTAINER)["env"], Value::Null)?;
-        screen.check("volumes of the template", &deployed["spec"]["template"]["spec"]["volumes"], Value::Null)?;
+        screen.check("env of the container", entries(&container(&deployed, CONTAINER)["env"]), "none")?;
+        screen.check("volumes of the template", entries(&deployed["spec"]["template"]["spec"]["volumes"]), "none")?;
         self.check_pods("", &format!("{VARIABLE}=(not set)")).await
     }
 
@@ -68,7 +66,7 @@ impl Story<'_> {
         let (scout, screen) = (self.scout, self.screen);
         screen.step(
             "An App says who gets what, and the Secret is delivered",
-            "host-sync reads the file, writes an immutable Secret named by the content's revision, and reports.",
+            "host-sync reads the file, writes an immutable Secret that is named by the content's revision, and reports.",
         )?;
         let (file, value) = (store_file(CHECKOUT, "env"), "sample-one");
         scout.save(&file, &format!("{VARIABLE}={value}\n"))?;
@@ -98,7 +96,7 @@ impl Story<'_> {
         let screen = self.screen;
         screen.step(
             "The policy injects it at admission",
-            "host-sync touches one annotation; at that UPDATE the policy edits the pod template. It refers to the Secret by name.",
+            "host-sync touches one annotation of the Deployment, and at that UPDATE the policy edits the pod template.\nThe value stays in the Secret.",
         )?;
         let deployment = self.template_holds(revision).await?;
         self.check_variable(&deployment, revision)?;
@@ -111,10 +109,8 @@ impl Story<'_> {
     }
 
     fn check_variable(&self, deployment: &Value, revision: &str) -> Result<()> {
-        let entries = container(deployment, CONTAINER)["env"].to_string();
-        let expected =
-            json!([{"name": VARIABLE, "valueFrom": {"secretKeyRef": {"key": VARIABLE, "name": secret_of(revision)}}}]);
-        self.screen.check("env of the container", entries, expected)
+        let expected = format!("{VARIABLE}: secretKeyRef {}, key {VARIABLE}", secret_of(revision));
+        self.screen.check("env of the container", entries(&container(deployment, CONTAINER)["env"]), expected)
     }
 
     /// Waits until the template holds a revision, whatever the pods do.
@@ -147,7 +143,8 @@ impl Story<'_> {
         let (scout, screen) = (self.scout, self.screen);
         screen.step(
             "The value changes in the file, and nobody else does anything",
-            "A new revision, a new Secret, a new template, one rollout. Seconds count from the moment the file was saved.",
+            "A new revision, a new Secret, a new template, one rollout. Seconds count from the saved file.\n\
+             A touch waits a few seconds after the one before: quick successive changes become one rollout.",
         )?;
         let rollouts = scout.rollouts(NAMESPACE, API).await?;
         let (file, value) = (store_file(CHECKOUT, "env"), "sample-two");
@@ -209,24 +206,30 @@ impl Story<'_> {
         screen.fact(&format!("saved {file}"), &format!("{FILE}: {content}"))?;
         let revision = scout.delivered(TLS, ENVIRONMENT, "").await?;
         let created = scout.create(&sample::web(self.real)).await?;
-        let mounts = &container(&created, CONTAINER)["volumeMounts"];
-        let expected = json!([{"mountPath": folder(), "name": format!("scout-{TLS}"), "readOnly": true}]);
-        screen.check("volumeMounts after CREATE", mounts, expected)?;
-        let secret = &created["spec"]["template"]["spec"]["volumes"][0]["secret"]["secretName"];
-        screen.check("Secret of the volume", secret, json!(file_secret()))?;
+        let expected = format!("scout-{TLS}: mountPath {}, read-only", folder());
+        screen.check(
+            "volumeMounts of the container",
+            entries(&container(&created, CONTAINER)["volumeMounts"]),
+            expected,
+        )?;
+        let volumes = entries(&created["spec"]["template"]["spec"]["volumes"]);
+        screen.check("volumes of the template", volumes, format!("scout-{TLS}: secretName {}", file_secret()))?;
         scout.rolled_out(NAMESPACE, WEB, TLS, &revision).await?;
         let pod = self.only_pod(WEB).await?;
         self.check_file(&pod, content).await?;
-        screen.fact("its uid, its restarts", &format!("{}, {}", pod.uid, pod.restarts))?;
+        screen.fact("its uid", &pod.uid)?;
+        screen.fact("its restarts", &pod.restarts.to_string())?;
         Ok(pod)
     }
 
     async fn followed(&self, before: &Pod) -> Result<String> {
         let (scout, screen) = (self.scout, self.screen);
-        screen.step(
-            "The file changes inside the same pod",
-            "The Secret is updated in place, and the kubelet replaces the file. Nothing restarts.",
-        )?;
+        let explanation = if self.real {
+            "The Secret is updated in place, and the kubelet replaces the file. Nothing restarts."
+        } else {
+            "The Secret is updated in place, and a real kubelet would replace the file. Nothing restarts."
+        };
+        screen.step("The file changes inside the same pod", explanation)?;
         let (file, content) = (store_file(TLS, "yaml"), "sample certificate two");
         let saved = Instant::now();
         scout.save(&file, &format!("{FILE}: {content}\n"))?;
@@ -281,8 +284,7 @@ impl Story<'_> {
             .await;
         }
         let as_template = json!({"metadata": {"namespace": NAMESPACE}, "spec": {"template": &pod.object}});
-        let entry = variables(&as_template, CONTAINER).contains_key(VARIABLE);
-        let value = if entry { self.scout.variable(&as_template, CONTAINER, VARIABLE).await? } else { None };
+        let value = self.scout.variable(&as_template, CONTAINER, VARIABLE).await?;
         Ok(format!("{VARIABLE}={}", shown(value.as_deref())))
     }
 
@@ -366,6 +368,27 @@ fn path() -> String {
 fn label_of(deployment: &Value) -> String {
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
     labels[format!("{LABEL}/{CHECKOUT}")].as_str().unwrap_or("none").to_owned()
+}
+
+/// The entries of a list of a manifest in one line: those that Scout adds in words, others as they are.
+fn entries(list: &Value) -> String {
+    let all = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    let words: Vec<String> = all.iter().map(|entry| in_words(entry).unwrap_or_else(|| entry.to_string())).collect();
+    if words.is_empty() { "none".to_owned() } else { words.join("; ") }
+}
+
+/// An env entry from a Secret, a read-only mount, or a volume of a Secret.
+fn in_words(entry: &Value) -> Option<String> {
+    let name = entry["name"].as_str()?;
+    let reference = &entry["valueFrom"]["secretKeyRef"];
+    if let (Some(secret), Some(key)) = (reference["name"].as_str(), reference["key"].as_str()) {
+        return Some(format!("{name}: secretKeyRef {secret}, key {key}"));
+    }
+    if let Some(secret) = entry["secret"]["secretName"].as_str() {
+        return Some(format!("{name}: secretName {secret}"));
+    }
+    let path = entry["mountPath"].as_str().filter(|_| entry["readOnly"] == true)?;
+    Some(format!("{name}: mountPath {path}, read-only"))
 }
 
 fn shown(value: Option<&str>) -> &str {

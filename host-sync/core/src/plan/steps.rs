@@ -95,6 +95,11 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether later steps rely on this one: a touch or a deletion that fails holds nobody up.
+    pub fn holds_up(&self) -> bool {
+        !matches!(self.action, Action::Touch { .. } | Action::DeleteSecret { .. })
+    }
+
     /// The namespace that the step is about. When a step fails, the later ones of its namespace must wait for the next pass.
     pub fn namespace(&self) -> Option<&str> {
         match &self.action {

@@ -42,6 +42,8 @@ pub struct Cluster {
     pub histories: BTreeMap<String, Data>,
     pub workloads: BTreeMap<ObjectKey, Deployment>,
     pub secrets: BTreeMap<ObjectKey, SecretFacts>,
+    /// Of which environment each Secret was written last.
+    pub secret_environments: BTreeMap<ObjectKey, Environment>,
     pub store: BTreeMap<SourcePath, Answer>,
     /// What host-sync remembers of fetches; a crash forgets it.
     pub fetches: BTreeMap<AppEnvironment, FetchFacts>,
@@ -95,6 +97,7 @@ impl Cluster {
             histories: BTreeMap::new(),
             workloads: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            secret_environments: BTreeMap::new(),
             store: BTreeMap::new(),
             fetches: BTreeMap::new(),
             refresh: true,

@@ -231,6 +231,18 @@ fn a_lost_or_rotated_key_renames_and_rolls_nothing() {
 }
 
 #[test]
+fn a_rotated_key_renames_nothing_even_where_only_an_earlier_strategys_secret_is_left_to_compare() {
+    let mut cluster = shop(Strategy::EnvironmentVariables, Reload::Auto);
+    let before = revision(&cluster, "shop", "checkout");
+    cluster.set_mode("shop", "api", Some("ignore"));
+    cluster.app("checkout").strategy = Strategy::VolumeMount;
+    cluster.rotate_key(9);
+    cluster.redeploy("checkout");
+    cluster.settle();
+    assert_eq!(revision(&cluster, "shop", "checkout"), before);
+}
+
+#[test]
 fn a_missing_key_keeps_the_last_delivered_secret_until_a_redeploy_confirms_it() {
     let mut cluster = shop(Strategy::EnvironmentVariables, Reload::Auto);
     cluster.save("checkout", "production", &[("TOKEN", "one"), ("USER", "one")]);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use host_sync_core::config::Reload;
+use host_sync_core::plan;
 use policy_core::attachment::Strategy;
 use policy_core::names::ATTACHED_ANNOTATION;
 use serde_json::json;
@@ -217,6 +218,14 @@ fn a_secret_that_the_desired_state_names_is_not_pruned_whatever_its_record_says(
 }
 
 #[test]
+fn a_delivery_that_was_cut_short_is_asked_for_again() {
+    let mut cluster = died_while_a_revision_came_back();
+    assert!(plan::wanted_fetches(&cluster.observe()).values().any(|why| why.contains("may not hold revision")));
+    cluster.settle();
+    assert!(plan::wanted_fetches(&cluster.observe()).is_empty());
+}
+
+#[test]
 fn a_revision_that_came_back_and_goes_again_is_not_pruned_by_its_old_age() {
     let mut cluster = died_while_a_revision_came_back();
     cluster.save("checkout", "production", &[("TOKEN", "three")]);
@@ -282,7 +291,7 @@ fn an_unreadable_history_is_not_written_over_and_what_is_delivered_stays() {
     cluster.settle();
     assert_eq!(cluster.histories, histories);
     assert_eq!(problems(&cluster, "checkout")[0].0, "HistoryUnreadable");
-    assert!(host_sync_core::plan::wanted_fetches(&cluster.observe()).is_empty(), "nobody fetches in a loop");
+    assert!(plan::wanted_fetches(&cluster.observe()).is_empty(), "nobody fetches in a loop");
 }
 
 #[test]
