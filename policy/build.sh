@@ -41,7 +41,7 @@ install_target() {
 # compile: builds the policy and sets `module`.
 compile() {
   # No path of the machine that built it in the module; whatever flags the caller has for native code must not apply.
-  local flags="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src= --remap-path-prefix=$workspace="
+  local flags="--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src= --remap-path-prefix=$workspace= --cfg=sha2_backend_soft=\"compact\""
   local arguments=(build --package policy --lib --profile policy --target $target --target-dir "$builds")
   unset CARGO_ENCODED_RUSTFLAGS
   if toolchain_has_target; then

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fields::{Fields, unknown_choice};
 use crate::names::{AppName, Revision};
 
 /// How an app's secrets reach the containers.
@@ -17,7 +18,7 @@ pub enum Strategy {
 /// One app in a pod template.
 ///
 /// The fields stand in alphabetical order, so that the derived serialisation is canonical JSON.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {
     /// Whose secrets these are.
@@ -27,8 +28,27 @@ pub struct Attachment {
     /// The Secret that holds it.
     pub secret: String,
     /// How it is injected; absent where the user wires the Secret and only the revision is recorded (operator mode).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
+}
+
+impl Attachment {
+    /// A later version may record more.
+    fn read(json: &Value) -> Result<Self, String> {
+        let fields = Fields::lenient(json)?;
+        let strategy = match fields.optional_text("strategy")? {
+            None => None,
+            Some("EnvironmentVariables") => Some(Strategy::EnvironmentVariables),
+            Some("VolumeMount") => Some(Strategy::VolumeMount),
+            Some(other) => return Err(unknown_choice("strategy", other, "EnvironmentVariables or VolumeMount")),
+        };
+        Ok(Self {
+            app: AppName::parse(fields.text("app")?).map_err(|error| error.to_string())?,
+            revision: Revision::parse(fields.text("revision")?).map_err(|error| error.to_string())?,
+            secret: fields.text("secret")?.to_owned(),
+            strategy,
+        })
+    }
 }
 
 /// The attachments of one workload, ordered by app and at most one of each.
@@ -45,7 +65,8 @@ impl Attachments {
     /// Reads an annotation's text. An annotation is within anybody's reach, so what does not parse counts as nothing attached.
     pub fn from_json(text: &str) -> Self {
         let json: Value = serde_json::from_slice(text.as_bytes()).unwrap_or_default();
-        Vec::<Attachment>::deserialize(&json).map(Self::from_iter).unwrap_or_default()
+        let attachments = json.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(Attachment::read);
+        attachments.collect::<Result<Self, _>>().unwrap_or_default()
     }
 
     /// Reads the annotation `key` under `metadata` (of a workload or a pod template).

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use thiserror::Error;
 
 use crate::attachment::Strategy;
+use crate::fields::{Fields, unknown_choice};
 use crate::names::{AppName, Environment, NameError, Revision, WorkloadKind, desired_state_name, is_secret_of};
 use crate::selector::{Labels, Selector};
 
@@ -24,8 +25,8 @@ const META_KEY: &str = "meta";
 pub const DATA_MAX: usize = 1_000_000;
 
 /// Whose desired state a ConfigMap holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Meta {
     /// The environment that the namespace's label named when this was written.
     pub environment: Environment,
@@ -36,7 +37,7 @@ pub struct Meta {
 }
 
 /// When an entry changes what is attached already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Apply {
     /// At the next admission that looks, a touch included (`Auto`).
     Immediately,
@@ -45,8 +46,8 @@ pub enum Apply {
 }
 
 /// What an entry puts into a pod template.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all_fields = "camelCase", try_from = "InjectionFields")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all_fields = "camelCase")]
 pub enum Injection {
     /// Variables from one immutable Secret.
     EnvironmentVariables {
@@ -67,39 +68,25 @@ pub enum Injection {
     },
 }
 
-/// [`Injection`] as it is read: serde's own way with tagged enums would weigh a tenth of the policy's module.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct InjectionFields {
-    kind: InjectionKind,
-    secret: Option<String>,
-    variables: Option<BTreeMap<String, String>>,
-    mount_path: Option<String>,
-}
-
-#[derive(Deserialize)]
-enum InjectionKind {
-    EnvironmentVariables,
-    VolumeMount,
-    RevisionOnly,
-}
-
-impl TryFrom<InjectionFields> for Injection {
-    type Error = &'static str;
-
-    fn try_from(fields: InjectionFields) -> Result<Self, Self::Error> {
-        match (fields.kind, fields.secret, fields.variables, fields.mount_path) {
-            (InjectionKind::EnvironmentVariables, Some(secret), Some(variables), None) => {
-                Ok(Self::EnvironmentVariables { secret, variables })
+impl Injection {
+    fn read(json: &Value) -> Result<Self, String> {
+        let fields = Fields::strict(json, &["kind", "mountPath", "secret", "variables"])?;
+        let has = |field| fields.optional(field).is_some();
+        match (fields.text("kind")?, has("mountPath"), has("secret"), has("variables")) {
+            ("EnvironmentVariables", false, true, true) => Ok(Self::EnvironmentVariables {
+                secret: fields.text("secret")?.to_owned(),
+                variables: fields.texts("variables")?,
+            }),
+            ("VolumeMount", true, false, false) => {
+                Ok(Self::VolumeMount { mount_path: fields.text("mountPath")?.to_owned() })
             }
-            (InjectionKind::VolumeMount, None, None, Some(mount_path)) => Ok(Self::VolumeMount { mount_path }),
-            (InjectionKind::RevisionOnly, Some(secret), None, None) => Ok(Self::RevisionOnly { secret }),
-            _ => Err("an injection lacks a field of its kind, or has one of another kind"),
+            ("RevisionOnly", false, true, false) => {
+                Ok(Self::RevisionOnly { secret: fields.text("secret")?.to_owned() })
+            }
+            (kind, ..) => Err(format!("the injection has not exactly the fields of the kind {kind:?}")),
         }
     }
-}
 
-impl Injection {
     /// The strategy, where something is injected.
     pub fn strategy(&self) -> Option<Strategy> {
         match self {
@@ -111,34 +98,13 @@ impl Injection {
 }
 
 /// Which workloads of the namespace an entry is for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(untagged, try_from = "LinkFields")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
 pub enum Link {
     /// One workload by name.
     Named(NamedLink),
     /// Every workload of the kind with matching labels, present and future.
     Selected(SelectedLink),
-}
-
-/// [`Link`] as it is read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LinkFields {
-    kind: WorkloadKind,
-    name: Option<String>,
-    selector: Option<Selector>,
-}
-
-impl TryFrom<LinkFields> for Link {
-    type Error = &'static str;
-
-    fn try_from(fields: LinkFields) -> Result<Self, Self::Error> {
-        match (fields.name, fields.selector) {
-            (Some(name), None) => Ok(Self::Named(NamedLink { kind: fields.kind, name })),
-            (None, Some(selector)) => Ok(Self::Selected(SelectedLink { kind: fields.kind, selector })),
-            _ => Err("a link has either a name or a selector"),
-        }
-    }
 }
 
 /// A link to one workload by name.
@@ -160,6 +126,16 @@ pub struct SelectedLink {
 }
 
 impl Link {
+    fn read(json: &Value) -> Result<Self, String> {
+        let fields = Fields::strict(json, &["kind", "name", "selector"])?;
+        let kind = WorkloadKind::parse(fields.text("kind")?)?;
+        match (fields.optional_text("name")?, fields.optional("selector")) {
+            (Some(name), None) => Ok(Self::Named(NamedLink { kind, name: name.to_owned() })),
+            (None, Some(selector)) => Ok(Self::Selected(SelectedLink { kind, selector: Selector::read(selector)? })),
+            _ => Err("a link has either a name or a selector".to_owned()),
+        }
+    }
+
     /// Whether the link means this workload.
     pub fn matches(&self, kind: WorkloadKind, name: &str, labels: &Labels) -> bool {
         match self {
@@ -170,8 +146,8 @@ impl Link {
 }
 
 /// One app environment in one namespace, as it was delivered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// When what is attached already follows.
     pub apply: Apply,
@@ -186,6 +162,34 @@ pub struct Entry {
 }
 
 impl Entry {
+    fn read(json: &Value, app: &AppName) -> Result<Self, String> {
+        let fields = Fields::strict(json, &["apply", "environment", "injection", "links", "revision"])?;
+        let apply = match fields.text("apply")? {
+            "Immediately" => Apply::Immediately,
+            "OnTemplateChange" => Apply::OnTemplateChange,
+            other => return Err(unknown_choice("apply", other, "Immediately or OnTemplateChange")),
+        };
+        let mut links = Vec::new();
+        for link in fields.list("links")? {
+            links.push(Link::read(link)?);
+        }
+        let injection = Injection::read(fields.required("injection")?)?;
+        match &injection {
+            // What is injected could not be told apart from the user's own again.
+            Injection::EnvironmentVariables { secret, .. } if !is_secret_of(app, secret) => {
+                return Err(format!("{secret} is not a name that Scout gives to a Secret of app {app}"));
+            }
+            _ => {}
+        }
+        Ok(Self {
+            apply,
+            environment: Environment::parse(fields.text("environment")?).map_err(|error| error.to_string())?,
+            injection,
+            links,
+            revision: Revision::parse(fields.text("revision")?).map_err(|error| error.to_string())?,
+        })
+    }
+
     /// Whether the entry is for this workload.
     pub fn matches(&self, kind: WorkloadKind, name: &str, labels: &Labels) -> bool {
         self.links.iter().any(|link| link.matches(kind, name, labels))
@@ -245,8 +249,9 @@ impl DesiredState {
 
     /// The ConfigMap's data: each value is canonical JSON. Refused when a ConfigMap could not hold it; nothing is cut.
     pub fn to_data(&self) -> Result<BTreeMap<String, String>, DesiredStateError> {
-        let json =
-            |key: &str, value: Result<String, serde_json::Error>| value.map_err(|error| self.malformed(key, &error));
+        let json = |key: &str, value: Result<String, serde_json::Error>| {
+            value.map_err(|error| malformed(&desired_state_name(&self.meta.namespace), key, error.to_string()))
+        };
         let mut data = BTreeMap::from([(META_KEY.to_owned(), json(META_KEY, serde_json::to_string(&self.meta))?)]);
         for (app, entry) in &self.apps {
             let key = Self::entry_key(app);
@@ -258,14 +263,6 @@ impl DesiredState {
             return Err(DesiredStateError::TooLarge { namespace: self.meta.namespace.clone(), size });
         }
         Ok(data)
-    }
-
-    fn malformed(&self, key: &str, error: &serde_json::Error) -> DesiredStateError {
-        DesiredStateError::Malformed {
-            name: desired_state_name(&self.meta.namespace),
-            key: key.to_owned(),
-            problem: error.to_string(),
-        }
     }
 
     /// Reads the desired state of `namespace` from a ConfigMap as raw JSON.
@@ -295,45 +292,34 @@ impl DesiredState {
                 key: key.to_owned(),
                 source,
             })?;
-            let entry = parse(text, key, &name)?;
-            check_secret(&app, &entry).map_err(|problem| DesiredStateError::Malformed {
-                name: name.clone(),
-                key: key.to_owned(),
-                problem,
-            })?;
-            apps.insert(app, entry);
+            let entry = parse_json(text).and_then(|json| Entry::read(&json, &app));
+            apps.insert(app, entry.map_err(|problem| malformed(&name, key, problem))?);
         }
         Ok(Self { meta, apps })
     }
 }
 
-/// Whether what is injected could be told apart from the user's own again.
-fn check_secret(app: &AppName, entry: &Entry) -> Result<(), String> {
-    match &entry.injection {
-        Injection::EnvironmentVariables { secret, .. } if !is_secret_of(app, secret) => {
-            Err(format!("{secret} is not a name that Scout gives to a Secret of app {app}"))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Reads `meta`, the schema first: a later schema may have fields that this version does not know.
 fn parse_meta(text: &str, name: &str) -> Result<Meta, DesiredStateError> {
-    let schema = parse::<Value>(text, META_KEY, name)?.get("schema").and_then(Value::as_u64).unwrap_or_default();
+    let json = parse_json(text).map_err(|problem| malformed(name, META_KEY, problem))?;
+    let schema = json.get("schema").and_then(Value::as_u64).unwrap_or_default();
     if schema != u64::from(SCHEMA) {
         return Err(DesiredStateError::UnknownSchema { name: name.to_owned(), found: schema });
     }
-    parse(text, META_KEY, name)
+    let read = || {
+        let fields = Fields::strict(&json, &["environment", "namespace", "schema"])?;
+        let environment = Environment::parse(fields.text("environment")?).map_err(|error| error.to_string())?;
+        Ok(Meta { environment, namespace: fields.text("namespace")?.to_owned(), schema: SCHEMA })
+    };
+    read().map_err(|problem| malformed(name, META_KEY, problem))
 }
 
-/// Reads through [`Value`], as everything in the policy does: a second way of parsing would double its code in the module.
-fn parse<T: for<'de> Deserialize<'de>>(text: &str, key: &str, name: &str) -> Result<T, DesiredStateError> {
-    let json = serde_json::from_slice::<Value>(text.as_bytes());
-    json.and_then(|json| T::deserialize(&json)).map_err(|error| DesiredStateError::Malformed {
-        name: name.to_owned(),
-        key: key.to_owned(),
-        problem: error.to_string(),
-    })
+fn parse_json(text: &str) -> Result<Value, String> {
+    serde_json::from_slice(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+fn malformed(name: &str, key: &str, problem: String) -> DesiredStateError {
+    DesiredStateError::Malformed { name: name.to_owned(), key: key.to_owned(), problem }
 }
 
 #[cfg(test)]
@@ -394,9 +380,17 @@ mod tests {
     fn an_entry_that_says_what_it_cannot_mean_is_refused_with_the_reason() {
         for (from, to, problem) in [
             (r#""name":"api""#, r#""name":"api","selector":{}"#, "a link has either a name or a selector"),
-            (r#""variables":{"TOKEN":"TOKEN"}"#, r#""mountPath":"/x""#, "an injection lacks a field of its kind"),
+            (
+                r#""variables":{"TOKEN":"TOKEN"}"#,
+                r#""mountPath":"/x""#,
+                "the injection has not exactly the fields of the kind \"EnvironmentVariables\"",
+            ),
             ("scout.checkout.4f9a", "db-credentials", "db-credentials is not a name that Scout gives"),
-            (r#""apply":"Immediately""#, r#""apply":"Sometimes""#, "unknown variant `Sometimes`"),
+            (
+                r#""apply":"Immediately""#,
+                r#""apply":"Sometimes""#,
+                "`apply` is \"Sometimes\": use Immediately or OnTemplateChange",
+            ),
             (r#""revision":"4f9a""#, r#""revision":"4f9a","later":1"#, "unknown field `later`"),
         ] {
             let mut data = state().to_data().unwrap();

@@ -12,7 +12,7 @@ use crate::attachment::Attachment;
 use crate::desired_state::{Entry, Injection};
 use crate::matching::same_path;
 use crate::names::{AppName, volume_name};
-use crate::template::{Managed, Object, Wanted, containers, list, text};
+use crate::template::{Managed, Object, Wanted, containers, list, text, volumes};
 
 /// The mode of mounted files, the API server's own default (octal 0644): said, so that defaulting never makes a difference.
 const DEFAULT_MODE: i32 = 0o644;
@@ -60,9 +60,10 @@ impl<'a> Injector<'a> {
             return Ok(());
         }
         let user = self.user;
-        let chosen = self.containers;
-        let is_target = |container: &&Object| chosen.is_none_or(|chosen| chosen.contains(text(container, "name")));
-        let targets = containers(user).filter(is_target);
+        let mut targets = containers(user);
+        if let Some(chosen) = self.containers {
+            targets.retain(|container| chosen.contains(text(container, "name")));
+        }
         match &entry.injection {
             Injection::EnvironmentVariables { secret, variables } => {
                 for container in targets {
@@ -96,24 +97,33 @@ impl<'a> Injector<'a> {
         let managed = Managed::by([attachment]);
         let volume_names = managed.volume_names(old);
         let app = &attachment.app;
-        let is_ours = |mount: &&Object| volume_names.iter().any(|name| name == text(mount, "name"));
-        let mut mounts = containers(old).flat_map(|container| list(container, "volumeMounts")).filter(is_ours);
-        if mounts.any(|mount| self.is_mounted(app, text(mount, "mountPath"))) {
-            return Ok(());
+        let is_ours = |mount: &Object| volume_names.iter().any(|name| name == text(mount, "name"));
+        let old_containers = containers(old);
+        for container in &old_containers {
+            for mount in list(container, "volumeMounts") {
+                if is_ours(mount) && self.is_mounted(app, text(mount, "mountPath")) {
+                    return Ok(());
+                }
+            }
         }
-        let volumes = old.get("spec").and_then(Value::as_object).into_iter().flat_map(|spec| list(spec, "volumes"));
-        for volume in volumes.filter(|volume| managed.volume(volume)) {
-            self.want_volume(app, Value::Object(volume.clone()))?;
+        for volume in volumes(old) {
+            if managed.volume(volume) {
+                self.want_volume(app, Value::Object(volume.clone()))?;
+            }
         }
         let user = self.user;
         for container in containers(user) {
-            let same = |one: &&Object| text(one, "name") == text(container, "name");
-            let Some(old_container) = containers(old).find(same) else { continue };
-            for variable in list(old_container, "env").filter(|variable| managed.variable(variable)) {
-                self.want_variable(container, app, Value::Object(variable.clone()));
+            let same = old_containers.iter().find(|one| text(one, "name") == text(container, "name"));
+            let Some(old_container) = same else { continue };
+            for variable in list(old_container, "env") {
+                if managed.variable(variable) {
+                    self.want_variable(container, app, Value::Object(variable.clone()));
+                }
             }
-            for mount in list(old_container, "volumeMounts").filter(is_ours) {
-                self.want_mount(container, app, Value::Object(mount.clone()))?;
+            for mount in list(old_container, "volumeMounts") {
+                if is_ours(mount) {
+                    self.want_mount(container, app, Value::Object(mount.clone()))?;
+                }
             }
         }
         self.wanted.attachments.push(attachment.clone());
@@ -136,7 +146,7 @@ impl<'a> Injector<'a> {
     fn want_variable(&mut self, container: &Object, app: &AppName, entry: Value) {
         let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
         let container_name = text(container, "name");
-        if list(container, "env").any(|own| text(own, "name") == name) {
+        if list(container, "env").iter().any(|own| text(own, "name") == name) {
             self.warnings.push(format!(
                 "container {container_name} sets the variable {name} itself, so it does not get the one of app {app} of Scout"
             ));
@@ -151,8 +161,7 @@ impl<'a> Injector<'a> {
 
     fn want_volume(&mut self, app: &AppName, entry: Value) -> Result<(), InjectionError> {
         let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
-        let spec = self.user.get("spec").and_then(Value::as_object);
-        if spec.into_iter().flat_map(|spec| list(spec, "volumes")).any(|own| text(own, "name") == name) {
+        if volumes(self.user).iter().any(|own| text(own, "name") == name) {
             return Err(InjectionError::VolumeName { volume: name.to_owned(), app: app.clone() });
         }
         self.wanted.volumes.push(entry);
@@ -162,8 +171,8 @@ impl<'a> Injector<'a> {
     fn want_mount(&mut self, container: &Object, app: &AppName, entry: Value) -> Result<(), InjectionError> {
         let path = entry.get("mountPath").and_then(Value::as_str).unwrap_or_default();
         let container_name = text(container, "name");
-        let same = |own: &&Object| same_path(text(own, "mountPath")) == same_path(path);
-        if let Some(own) = list(container, "volumeMounts").find(same) {
+        let own = list(container, "volumeMounts");
+        if let Some(own) = own.iter().find(|own| same_path(text(own, "mountPath")) == same_path(path)) {
             return Err(InjectionError::MountPath {
                 container: container_name.to_owned(),
                 volume: text(own, "name").to_owned(),

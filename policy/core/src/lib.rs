@@ -7,6 +7,7 @@
 
 pub mod attachment;
 pub mod desired_state;
+mod fields;
 pub mod injection;
 pub mod matching;
 pub mod names;

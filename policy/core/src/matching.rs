@@ -125,3 +125,57 @@ pub fn attachment(app: &AppName, entry: &Entry, workload: Workload<'_>) -> Attac
 pub fn wanted_attachments(state: &DesiredState, workload: Workload<'_>) -> Attachments {
     matches(state, workload).entries.into_iter().map(|(app, entry)| attachment(app, entry, workload)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired_state::{Apply, Link, NamedLink};
+    use crate::names::{Environment, Revision};
+
+    fn state(apps: &[(&str, Injection)]) -> DesiredState {
+        let mut state = DesiredState::empty("shop", Environment::parse("production").unwrap());
+        for (app, injection) in apps {
+            let entry = Entry {
+                apply: Apply::Immediately,
+                environment: Environment::parse("production").unwrap(),
+                injection: injection.clone(),
+                links: vec![Link::Named(NamedLink { kind: WorkloadKind::Deployment, name: "api".to_owned() })],
+                revision: Revision::parse("1").unwrap(),
+            };
+            state.apps.insert(AppName::parse(app).unwrap(), entry);
+        }
+        state
+    }
+
+    fn files(path: &str) -> Injection {
+        Injection::VolumeMount { mount_path: path.to_owned() }
+    }
+
+    #[test]
+    fn only_the_linked_workload_is_matched() {
+        let (state, labels) = (state(&[("checkout", files("/a"))]), Labels::new());
+        let workload = |name| Workload { kind: WorkloadKind::Deployment, name, labels: &labels };
+        assert_eq!(wanted_attachments(&state, workload("api")).iter().count(), 1);
+        assert!(wanted_attachments(&state, workload("worker")).is_empty());
+    }
+
+    #[test]
+    fn the_second_app_goes_without_whatever_slash_its_path_ends_with() {
+        let (state, labels) =
+            (state(&[("web", files("/a/")), ("api", files("/b")), ("checkout", files("/a"))]), Labels::new());
+        let found = matches(&state, Workload { kind: WorkloadKind::Deployment, name: "api", labels: &labels });
+        assert_eq!(found.entries.keys().map(|app| app.as_str()).collect::<Vec<_>>(), ["api", "checkout"]);
+        assert_eq!(found.clashes.iter().map(|clash| clash.second().as_str()).collect::<Vec<_>>(), ["web"]);
+    }
+
+    #[test]
+    fn files_come_from_a_secret_of_the_workloads_own() {
+        let (state, labels) = (state(&[("checkout", files("/a"))]), Labels::new());
+        let workload = Workload { kind: WorkloadKind::Deployment, name: "api", labels: &labels };
+        let secrets = wanted_attachments(&state, workload);
+        assert_eq!(
+            secrets.iter().map(|one| one.secret.as_str()).collect::<Vec<_>>(),
+            ["scout.checkout.deployment.api"]
+        );
+    }
+}

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use crate::fields::unknown_choice;
+
 /// The prefix of every annotation and label, and the domain of the API group.
 pub const PREFIX: &str = "scout.commandk.dev/";
 
@@ -150,6 +152,14 @@ impl WorkloadKind {
         match (group, kind) {
             ("apps", "Deployment") => Some(Self::Deployment),
             _ => None,
+        }
+    }
+
+    /// The kind that manifests write like this, if it is one that Scout attaches to.
+    pub fn parse(kind: &str) -> Result<Self, String> {
+        match kind {
+            "Deployment" => Ok(Self::Deployment),
+            other => Err(unknown_choice("kind", other, "Deployment")),
         }
     }
 

@@ -183,14 +183,9 @@ impl WorkloadReview {
 
     fn changes_what_matters(&self, old: &Value) -> bool {
         let template = template_pointer(self.kind);
-        let scout = |object: &Value| -> Vec<(String, Value)> {
-            let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
-            let all = annotations.into_iter().flatten().filter(|(key, _)| key.starts_with(PREFIX));
-            all.map(|(key, value)| (key.clone(), value.clone())).collect()
-        };
         self.object.pointer(template) != old.pointer(template)
             || self.labels != labels(old)
-            || scout(&self.object) != scout(old)
+            || scouts_annotations(&self.object) != scouts_annotations(old)
     }
 
     fn subject(&self) -> String {
@@ -219,8 +214,8 @@ impl WorkloadReview {
     fn target_containers(&self) -> Result<Option<BTreeSet<String>>, String> {
         let Some(list) = self.annotation(CONTAINERS_ANNOTATION) else { return Ok(None) };
         let mut named = BTreeSet::new();
-        named.extend(list.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
-        let present: Vec<&str> = containers(self.template()).map(|container| text(container, "name")).collect();
+        named.extend(list.split(',').map(str::trim_ascii).filter(|name| !name.is_empty()).map(str::to_owned));
+        let present: Vec<&str> = containers(self.template()).iter().map(|container| text(container, "name")).collect();
         let unknown = named.iter().find(|name| !present.contains(&name.as_str()));
         let problem = match unknown {
             Some(unknown) => format!("names {unknown:?}, which is no container of it"),
@@ -352,7 +347,7 @@ impl WorkloadReview {
             Ok(injected) => injected,
             Err(error) => return Verdict::Reject { message: format!("{}: {error}", self.subject()) },
         };
-        warnings.extend(injected.warnings);
+        warnings.extend(injected.warnings.iter().map(|warning| format!("{}: {warning}", self.subject())));
         let mut object = self.object.clone();
         if let Some(template) = object.pointer_mut(template_pointer(self.kind)) {
             reconcile(template, &self.managed(), &injected.wanted);
@@ -383,6 +378,13 @@ fn name<'a>(request: &'a Object, object: &'a Value) -> &'a str {
         "" => own,
         name => name,
     }
+}
+
+/// The annotations of an object's metadata that Scout reads or writes.
+fn scouts_annotations(object: &Value) -> Vec<(&String, &Value)> {
+    let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+    let all = annotations.map(|annotations| annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)).collect());
+    all.unwrap_or_default()
 }
 
 /// The labels of an object's metadata.

@@ -1,10 +1,11 @@
 //! The policy's settings, as a ClusterAdmissionPolicy carries them.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fields::{Fields, unknown_choice};
+
 /// What the policy does with a CREATE when the desired state cannot be read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnMissingState {
     /// Refuse: a workload never starts without the secrets it may need.
     #[default]
@@ -14,24 +15,17 @@ pub enum OnMissingState {
 }
 
 /// The settings. No secret material belongs here: settings reach logs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The namespace of host-sync, which holds the desired-state ConfigMaps.
-    #[serde(default = "default_namespace")]
     pub desired_state_namespace: String,
     /// What to do with a CREATE when the desired state cannot be read.
-    #[serde(default)]
     pub on_missing_state: OnMissingState,
-}
-
-fn default_namespace() -> String {
-    "scout-system".to_owned()
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { desired_state_namespace: default_namespace(), on_missing_state: OnMissingState::default() }
+        Self { desired_state_namespace: "scout-system".to_owned(), on_missing_state: OnMissingState::default() }
     }
 }
 
@@ -41,7 +35,7 @@ impl Settings {
     pub fn parse(settings: &Value) -> Result<Self, String> {
         let settings = match settings {
             Value::Null => Ok(Self::default()),
-            Value::Object(_) => Self::deserialize(settings).map_err(|error| error.to_string()),
+            Value::Object(_) => Self::read(settings),
             _ => Err("they are not an object".to_owned()),
         };
         let settings = settings.map_err(|problem| {
@@ -50,6 +44,21 @@ impl Settings {
             )
         })?;
         settings.validate()?;
+        Ok(settings)
+    }
+
+    fn read(json: &Value) -> Result<Self, String> {
+        let mut settings = Self::default();
+        let fields = Fields::strict(json, &["desiredStateNamespace", "onMissingState"])?;
+        if let Some(namespace) = fields.optional_text("desiredStateNamespace")? {
+            namespace.clone_into(&mut settings.desired_state_namespace);
+        }
+        settings.on_missing_state = match fields.optional_text("onMissingState")? {
+            None => OnMissingState::default(),
+            Some("Reject") => OnMissingState::Reject,
+            Some("Accept") => OnMissingState::Accept,
+            Some(other) => return Err(unknown_choice("onMissingState", other, "Reject or Accept")),
+        };
         Ok(settings)
     }
 
@@ -98,8 +107,8 @@ mod tests {
     #[test]
     fn a_value_or_a_form_that_settings_cannot_have_is_refused_with_the_fix() {
         for (settings, problem) in [
-            (json!({"onMissingState": "Ignore"}), "unknown variant `Ignore`"),
-            (json!({"desiredStateNamespace": 7}), "invalid type: integer `7`"),
+            (json!({"onMissingState": "Ignore"}), "`onMissingState` is \"Ignore\": use Reject or Accept"),
+            (json!({"desiredStateNamespace": 7}), "`desiredStateNamespace` is a number, and should be a text"),
             (json!(["scout-system"]), "they are not an object"),
             (json!("scout-system"), "they are not an object"),
         ] {

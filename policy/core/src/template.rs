@@ -27,16 +27,13 @@ pub fn template_pointer(kind: WorkloadKind) -> &'static str {
 /// The pod template of a workload that has containers. Admission comes before validation, so it may well have none.
 pub fn pod_template(workload: &Value, kind: WorkloadKind) -> Option<&Value> {
     let template = workload.pointer(template_pointer(kind))?;
-    containers(template).next().is_some().then_some(template)
+    (!containers(template).is_empty()).then_some(template)
 }
 
 /// Every container of a pod template, init containers first.
-pub fn containers(template: &Value) -> impl Iterator<Item = &Object> {
-    CONTAINER_LISTS
-        .into_iter()
-        .filter_map(move |list| template.get("spec")?.get(list)?.as_array())
-        .flatten()
-        .filter_map(Value::as_object)
+pub fn containers(template: &Value) -> Vec<&Object> {
+    let Some(spec) = template.get("spec").and_then(Value::as_object) else { return Vec::new() };
+    CONTAINER_LISTS.into_iter().flat_map(|field| list(spec, field)).collect()
 }
 
 fn containers_mut(template: &mut Value) -> impl Iterator<Item = &mut Object> {
@@ -57,8 +54,14 @@ pub(crate) fn text<'a>(object: &'a Object, key: &str) -> &'a str {
 }
 
 /// The entries of the list `field`.
-pub(crate) fn list<'a>(object: &'a Object, field: &str) -> impl Iterator<Item = &'a Object> {
-    object.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object)
+pub(crate) fn list<'a>(object: &'a Object, field: &str) -> Vec<&'a Object> {
+    let entries = object.get(field).and_then(Value::as_array);
+    entries.map(|entries| entries.iter().filter_map(Value::as_object).collect()).unwrap_or_default()
+}
+
+/// The volumes of a pod template.
+pub(crate) fn volumes(template: &Value) -> Vec<&Object> {
+    template.get("spec").and_then(Value::as_object).map(|spec| list(spec, "volumes")).unwrap_or_default()
 }
 
 /// What of a pod template belongs to Scout: the union of what its attachments, old and new, record.
@@ -108,11 +111,17 @@ impl Managed {
 
     /// The names of Scout's volumes in a pod template, those included that somebody took out without their mounts.
     pub(crate) fn volume_names(&self, template: &Value) -> Vec<String> {
-        let spec = template.get("spec").and_then(Value::as_object);
-        let volumes = || spec.into_iter().flat_map(|spec| list(spec, "volumes"));
-        let present = volumes().filter(|volume| self.volume(volume)).map(|volume| text(volume, "name").to_owned());
-        let is_gone = |name: &&String| !volumes().any(|volume| text(volume, "name") == **name);
-        present.chain(self.volumes.iter().filter(is_gone).cloned()).collect()
+        let mut gone = self.volumes.clone();
+        let mut names = Vec::new();
+        for volume in volumes(template) {
+            let name = text(volume, "name");
+            gone.retain(|one| one != name);
+            if self.volume(volume) {
+                names.push(name.to_owned());
+            }
+        }
+        names.append(&mut gone);
+        names
     }
 }
 
@@ -137,13 +146,13 @@ pub fn reconcile(template: &mut Value, managed: &Managed, wanted: &Wanted) {
         let name = text(container, "name").to_owned();
         release_overridden_variables(container, managed);
         let variables = wanted.variables.get(&name).map_or(&[][..], Vec::as_slice);
-        reconcile_list(container, "env", "name", |entry| managed.variable(entry), variables);
+        reconcile_list(container, "env", "name", &|entry| managed.variable(entry), variables);
         let mounts = wanted.mounts.get(&name).map_or(&[][..], Vec::as_slice);
         let is_managed = |entry: &Object| volume_names.iter().any(|name| name == text(entry, "name"));
-        reconcile_list(container, "volumeMounts", "mountPath", is_managed, mounts);
+        reconcile_list(container, "volumeMounts", "mountPath", &is_managed, mounts);
     }
     if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
-        reconcile_list(spec, "volumes", "name", |entry| managed.volume(entry), &wanted.volumes);
+        reconcile_list(spec, "volumes", "name", &|entry| managed.volume(entry), &wanted.volumes);
     }
     reconcile_metadata(template, managed, wanted);
 }
@@ -177,7 +186,7 @@ fn reconcile_list(
     owner: &mut Object,
     field: &str,
     merge_key: &str,
-    is_managed: impl Fn(&Object) -> bool,
+    is_managed: &dyn Fn(&Object) -> bool,
     wanted: &[Value],
 ) {
     let present = match owner.get(field) {
@@ -188,7 +197,7 @@ fn reconcile_list(
     let mut remaining: Vec<&Value> = wanted.iter().collect();
     let mut result = Vec::with_capacity(present.len() + wanted.len());
     for entry in present {
-        if !entry.as_object().is_some_and(&is_managed) {
+        if !entry.as_object().is_some_and(is_managed) {
             result.push(entry.clone());
         } else if let Some(found) = remaining.iter().position(|one| one.get(merge_key) == entry.get(merge_key)) {
             result.push(remaining.remove(found).clone());
@@ -240,5 +249,70 @@ pub(crate) fn set_text(object: &mut Object, path: &[&str], key: &str, value: Opt
     set_text(inner, rest, key, value);
     if inner.is_empty() && present && !was_empty {
         object.remove(*first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{AppName, Revision};
+
+    fn attachment(secret: &str, strategy: Option<Strategy>) -> Attachment {
+        let (app, revision) = (AppName::parse("checkout").unwrap(), Revision::parse("1").unwrap());
+        Attachment { app, revision, secret: secret.to_owned(), strategy }
+    }
+
+    fn variable(secret: &str) -> Value {
+        json!({"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "token"}}})
+    }
+
+    #[test]
+    fn scouts_are_the_entries_from_recorded_secrets_of_scouts_names() {
+        let variables = Some(Strategy::EnvironmentVariables);
+        for (recorded, strategy, present, expected) in [
+            ("scout.checkout.1", variables, "scout.checkout.1", true),
+            ("scout.checkout.1", variables, "scout.checkout.2", false),
+            ("scout.checkout.1", Some(Strategy::VolumeMount), "scout.checkout.1", false),
+            ("own", variables, "own", false),
+            ("scout.checkout.1", None, "scout.checkout.1", false),
+        ] {
+            let managed = Managed::by([&attachment(recorded, strategy)]);
+            assert_eq!(managed.variable(variable(present).as_object().unwrap()), expected, "{recorded} {present}");
+        }
+    }
+
+    #[test]
+    fn a_volume_that_something_was_merged_into_is_the_users() {
+        let managed = Managed::by([&attachment("scout.checkout.deployment.api", Some(Strategy::VolumeMount))]);
+        let mut volume = json!({"name": "scout-checkout", "secret": {"secretName": "scout.checkout.deployment.api"}});
+        assert!(managed.volume(volume.as_object().unwrap()));
+        volume["emptyDir"] = json!({});
+        assert!(!managed.volume(volume.as_object().unwrap()));
+        let template = json!({"spec": {"volumes": [volume]}});
+        assert!(managed.volume_names(&template).is_empty());
+        assert_eq!(managed.volume_names(&json!({"spec": {}})), ["scout-checkout"]);
+    }
+
+    #[test]
+    fn taking_out_leaves_no_empty_list_or_map_and_every_one_that_was_there() {
+        let managed = Managed::by([&attachment("scout.checkout.1", Some(Strategy::EnvironmentVariables))]);
+        let template = json!({
+            "metadata": {"labels": {"scout.commandk.dev/checkout": "1"}, "annotations": {}},
+            "spec": {"containers": [{"name": "api", "env": [variable("scout.checkout.1")], "volumeMounts": []}]},
+        });
+        let expected = json!({
+            "metadata": {"annotations": {}},
+            "spec": {"containers": [{"name": "api", "volumeMounts": []}]},
+        });
+        assert_eq!(without_managed(&template, &managed), expected);
+    }
+
+    #[test]
+    fn a_text_is_set_in_maps_that_come_and_go_with_it() {
+        let mut object = Object::new();
+        set_text(&mut object, &["metadata", "labels"], "a", Some("1".to_owned()));
+        assert_eq!(Value::Object(object.clone()), json!({"metadata": {"labels": {"a": "1"}}}));
+        set_text(&mut object, &["metadata", "labels"], "a", None);
+        assert!(object.is_empty());
     }
 }
