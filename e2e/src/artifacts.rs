@@ -50,13 +50,10 @@ fn workspace() -> PathBuf {
 /// Runs a command to its end, its progress going to this process's standard error, and returns what it printed.
 async fn run(mut command: Command) -> Result<String> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .with_context(|| format!("running {name}"))?;
+    // Not output(): that would capture the standard error, too, and show no progress.
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
+    let child = child.with_context(|| format!("starting {name}"))?;
+    let output = child.wait_with_output().await.with_context(|| format!("running {name}"))?;
     if !output.status.success() {
         bail!("{name} failed ({}): what it wrote above says why", output.status);
     }

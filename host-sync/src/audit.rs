@@ -4,7 +4,8 @@
 //! Each line holds the hash of the line before it and its own: SHA-256 over its canonical JSON without the hash. Names and
 //! revisions only; there is no value in it, and nothing that a value could be guessed from. What a chain alone cannot show is
 //! that the newest lines were cut off: compare the head that `host-sync audit verify` prints with one noted elsewhere (every
-//! start of host-sync logs it).
+//! start of host-sync logs it). A line is written when its step is done, so a step in the very instant of a kill is in the API
+//! server's audit log only.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};

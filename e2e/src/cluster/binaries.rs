@@ -82,14 +82,11 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// Has what is missing built, its progress going to this process's standard error, and returns the cache's folder.
 async fn build(names: &[&str]) -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("control-plane/build.sh");
-    let output = Command::new(&script)
-        .args(names)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .with_context(|| format!("running {}", script.display()))?;
+    let mut command = Command::new(&script);
+    // Not output(): that would capture the standard error, too, and show no progress.
+    let child = command.args(names).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn();
+    let child = child.with_context(|| format!("starting {}", script.display()))?;
+    let output = child.wait_with_output().await.with_context(|| format!("running {}", script.display()))?;
     if !output.status.success() {
         bail!("{} failed ({}): what it wrote above says why", script.display(), output.status);
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cluster::process::{Process, bound_to_owner, tail};
 
 /// How long it may take to start or to stop.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct State {
     process: Option<Process>,

@@ -88,3 +88,34 @@ async fn values_appear_nowhere_outside_secrets() {
     }
     scout.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_says_what_would_be_done_and_why_and_does_none_of_it() {
+    let scout = install_shop("EnvironmentVariables", "Auto", &["api"]).await;
+    let first = scout.delivered("checkout", "production", "").await.unwrap();
+    scout.rolled_out("shop", "api", "checkout", &first).await.unwrap();
+    scout.condition("App", "checkout", "Ready", "True", "Ready").await.unwrap();
+    scout.host_sync().terminate().await.unwrap();
+    let plan = scout.host_sync_command(&["plan"]).await.unwrap();
+    assert_eq!(plan, "nothing to do: the cluster holds what it is to hold\n");
+
+    scout.save("checkout/production.env", "TOKEN=second\n").unwrap();
+    let writes = || {
+        let events = scout.cluster().audit_events().unwrap();
+        // Reviewing one's own rights is a create in name only, and so are the tests' own requests before.
+        events.into_iter().filter(|event| event.is_write() && event.user.username == "e2e-admin").count()
+    };
+    let before = writes();
+    let plan = scout.host_sync_command(&["plan"]).await.unwrap();
+    assert_eq!(writes(), before);
+    let secret = plan.find("write Secret shop/scout.checkout.").unwrap();
+    let state = plan.find("write the desired state of namespace shop").unwrap();
+    let touch = plan.find("touch Deployment shop/api").unwrap();
+    assert!(secret < state && state < touch, "Secrets, then the desired state, then touches: {plan}");
+    assert!(plan.contains("because checkout/production: the content changed"), "{plan}");
+    assert!(!plan.contains("second"), "{plan}");
+    scout.save("checkout/production.env", "TOKEN='second").unwrap();
+    let plan = scout.host_sync_command(&["plan"]).await.unwrap();
+    assert!(plan.contains("checkout/production is not delivered (Malformed)"), "{plan}");
+    scout.stop().await.unwrap();
+}

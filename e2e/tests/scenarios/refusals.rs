@@ -1,7 +1,7 @@
 //! What is wrong in Apps, stores and Secrets: a condition, or the API server, names the object and the fix; what was
 //! delivered last stays, and what is put right is delivered without anybody asking.
 
-use e2e::installation::{Installation, STORE, container, variables};
+use e2e::installation::{Answer, Installation, container, eventually, variables};
 use e2e::manifests::{app, deployment, environment, link};
 use serde_json::{Value, json};
 
@@ -150,10 +150,19 @@ async fn a_workload_whose_own_mount_is_where_an_app_mounts_keeps_its_template_un
     assert_eq!(deployment_template(scout, "occupied").await, *template(&before));
 
     // A path is captured at delivery, as a strategy is: the status says that it waits, and a redeploy brings it.
+    let first = scout.delivered("files", "production", "").await.unwrap();
     files["spec"]["mountPath"] = json!("/elsewhere");
+    scout.apply(&files).await.unwrap();
+    eventually("the status to say that the path waits", async || {
+        let status = scout.get("App", "", "files").await?["status"].clone();
+        let pending = &status["environments"]["production"]["pending"];
+        Ok(Answer::when(*pending == json!(["mountPath /elsewhere"]), (), pending))
+    })
+    .await
+    .unwrap();
     files["metadata"]["annotations"] = json!({"scout.commandk.dev/redeploy": "moved"});
     scout.apply(&files).await.unwrap();
-    let revision = scout.delivered("files", "production", "").await.unwrap();
+    let revision = scout.delivered("files", "production", &first).await.unwrap();
     let mounted = scout.rolled_out("shop", "occupied", "files", &revision).await.unwrap();
     let mounts = &container(&mounted, "main")["volumeMounts"];
     assert_eq!(mounts[0]["mountPath"], "/var/run/secrets/scout/files", "the user's own stays where it was");
@@ -189,8 +198,7 @@ async fn a_key_that_kubernetes_cannot_hold_refuses_the_whole_delivery_with_the_k
     assert_eq!(scout.variable(&before, "main", "TOKEN").await.unwrap().as_deref(), Some("first"));
     assert_eq!(scout.delivered("keyed", "production", "").await.unwrap(), first, "half a delivery is none");
 
-    keyed["spec"]["environments"][0]["keys"] =
-        json!([{"name": "TOKEN"}, {"name": "DB PASSWORD", "as": "DB_PASSWORD"}]);
+    keyed["spec"]["environments"][0]["keys"] = json!([{"name": "TOKEN"}, {"name": "DB PASSWORD", "as": "DB_PASSWORD"}]);
     scout.apply(&keyed).await.unwrap();
     let second = scout.delivered("keyed", "production", &first).await.unwrap();
     let renamed = scout.rolled_out("shop", "keyed", "keyed", &second).await.unwrap();
@@ -253,7 +261,7 @@ async fn what_a_schema_can_say_is_refused_where_it_is_written(scout: &Installati
     };
     let link = "a link names one workload (name) or selects some (selector): set exactly one of the two";
     let name = "an App's name becomes part of label keys and volume names: use at most 50 characters and no dot";
-    let environments = |app: &mut Value| app["spec"]["environments"][0].clone();
+    let environment = environment("checkout", "production", "Auto", &[]);
     for (manifest, field, words) in [
         (
             edited(&|app| {
@@ -263,7 +271,9 @@ async fn what_a_schema_can_say_is_refused_where_it_is_written(scout: &Installati
             link,
         ),
         (
-            edited(&|app| app["spec"]["environments"][0]["links"] = json!([{"namespace": "shop", "kind": "Deployment"}])),
+            edited(&|app| {
+                app["spec"]["environments"][0]["links"] = json!([{"namespace": "shop", "kind": "Deployment"}]);
+            }),
             "spec.environments[0].links[0]",
             link,
         ),
@@ -274,10 +284,14 @@ async fn what_a_schema_can_say_is_refused_where_it_is_written(scout: &Installati
             "spec.environments[0].reloadStrategi",
             "unknown field",
         ),
-        (edited(&|app| app["spec"]["deploymentStrategy"] = json!("Variables")), "spec.deploymentStrategy", "VolumeMount"),
+        (
+            edited(&|app| app["spec"]["deploymentStrategy"] = json!("Variables")),
+            "spec.deploymentStrategy",
+            "VolumeMount",
+        ),
         (edited(&|app| app["spec"]["mountPath"] = json!("relative")), "spec.mountPath", "should match"),
         (
-            edited(&|app| app["spec"]["environments"] = json!([environments(app), environments(app)])),
+            edited(&|app| app["spec"]["environments"] = json!([environment, environment])),
             "spec.environments[1]",
             "Duplicate value",
         ),
@@ -291,7 +305,7 @@ async fn what_a_schema_can_say_is_refused_where_it_is_written(scout: &Installati
         assert_says(&output.stderr, &[field, words]);
     }
     assert_eq!(scout.list_everywhere("App").await.unwrap(), Vec::<Value>::new());
-    assert_eq!(scout.list_everywhere("SecretStore").await.unwrap().len(), 1, "the installation's own, {STORE}");
+    assert_eq!(scout.list_everywhere("SecretStore").await.unwrap().len(), 1, "the installation's own");
 }
 
 async fn what_a_schema_cannot_say_is_in_the_condition_and_what_was_delivered_stays(scout: &Installation) {
@@ -307,9 +321,9 @@ async fn what_a_schema_cannot_say_is_in_the_condition_and_what_was_delivered_sta
         let environment = broken["spec"]["environments"][0].as_object_mut().unwrap();
         environment.extend(spec.as_object().unwrap().clone());
         scout.apply(&broken).await.unwrap();
-        let message = e2e::installation::eventually("the condition to say it", async || {
+        let message = eventually("the condition to say it", async || {
             let message = scout.condition("App", "checkout", "Delivered", "False", "InvalidSpec").await?;
-            Ok(e2e::installation::Answer::when(message.contains(sentence), message.clone(), message))
+            Ok(Answer::when(message.contains(sentence), message.clone(), message))
         })
         .await
         .unwrap();

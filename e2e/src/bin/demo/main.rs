@@ -39,8 +39,8 @@ use story::Story;
         TMPDIR              where the cluster's files are\n  \
         NO_COLOR=1          no colour on a terminal either\n\n\
         Examples:\n  \
-        make demo                         the story, and everything left up\n  \
-        make demo ARGS=--once             the story, and nothing left\n  \
+        make demo                            the story, and everything left up\n  \
+        make demo ARGS=--once                the story, and nothing left\n  \
         sudo -E env PATH=\"$PATH\" make demo   with a real node\n\n\
         Exit codes: 0 everything read back was right, 1 something was not or failed, 2 the command line is wrong, \
         130 or 143 stopped by Ctrl-C or SIGTERM before the end of the story."
@@ -82,6 +82,7 @@ async fn run(arguments: &Arguments, screen: &Screen) -> Result<ExitCode> {
     let scout = tokio::select! {
         started = start(screen, obstacle.as_deref()) => started.with_context(|| screen.place())?,
         signal = signals.next() => {
+            descendants::end_all();
             screen.print("")?;
             screen.progress("stopped before it was up; nothing is left")?;
             return Ok(signal.exit_code());

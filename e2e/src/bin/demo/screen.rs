@@ -1,7 +1,7 @@
 //! What the demo prints: headings, elapsed seconds and aligned read-backs; colour only where somebody watches.
 
 use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Stdout, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ const RED: &str = "31";
 
 /// Standard output, and how far the story is.
 pub(crate) struct Screen {
+    out: Stdout,
     began: Instant,
     colour: bool,
     step: Mutex<Step>,
@@ -34,10 +35,10 @@ struct Step {
 impl Screen {
     /// Standard output, in colour on a terminal unless `NO_COLOR` says otherwise (<https://no-color.org>).
     pub(crate) fn new() -> Self {
+        let out = std::io::stdout();
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colour =
-            std::io::stdout().is_terminal() && !unwanted && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
-        Self { began: Instant::now(), colour, step: Mutex::default() }
+        let colour = out.is_terminal() && !unwanted && std::env::var_os("TERM").is_some_and(|t| t != "dumb");
+        Self { out, began: Instant::now(), colour, step: Mutex::default() }
     }
 
     /// Whether colour is wanted.
@@ -103,7 +104,7 @@ impl Screen {
 
     /// A line as it is, at once.
     pub(crate) fn print(&self, line: &str) -> Result<()> {
-        let mut out = std::io::stdout().lock();
+        let mut out = self.out.lock();
         writeln!(out, "{line}").and_then(|()| out.flush()).context("writing to standard output")
     }
 

@@ -1,6 +1,8 @@
 //! The policy host answers as policy-server does; the webhook and the gateway do what the scenarios rely on.
 #![allow(clippy::unwrap_used)]
 
+mod recorded;
+
 use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
