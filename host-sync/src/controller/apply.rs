@@ -199,10 +199,12 @@ impl Effects<'_> {
                 "annotations": {REQUESTED_ANNOTATION: requested},
             },
         });
-        let written = api
-            .patch(workload, &apply_params(), &Patch::Apply(&object))
-            .await
-            .with_context(|| format!("touching {kind} {namespace}/{workload}"))?;
+        let touched = api.patch(workload, &apply_params(), &Patch::Apply(&object)).await;
+        // A policy server takes 2 MiB, and an UPDATE carries the old object too.
+        let too_large = touched.as_ref().is_err_and(|error| error.to_string().contains("413"));
+        let hint =
+            if too_large { " (its manifest is too large for the policy server: keep it below 1 MiB)" } else { "" };
+        let written = touched.with_context(|| format!("touching {kind} {namespace}/{workload}{hint}"))?;
         Ok(written_as(WrittenKind::Workload, &written))
     }
 }

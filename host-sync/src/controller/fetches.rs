@@ -69,7 +69,7 @@ impl Fetches {
             let newly_wanted = reason.is_some() && state.wanted.as_ref() != reason;
             state.wanted = reason.cloned();
             if !stores.contains(&target.store) {
-                state.problem.get_or_insert_with(|| missing_store(&of, &target));
+                state.problem = Some(missing_store(&of, &target));
                 continue;
             }
             let due = state.due.is_none_or(|due| due <= now);

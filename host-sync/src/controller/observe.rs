@@ -149,7 +149,7 @@ fn observe_records(config_map: &ConfigMap, snapshot: &mut Snapshot) {
         let texts = data.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let facts = match DesiredState::from_data(texts, namespace) {
             Ok(state) => StateFacts::Readable(state),
-            Err(error) => StateFacts::Unreadable(error.to_string()),
+            Err(error) => StateFacts::Unreadable(format!("{error} (in host-sync's own namespace): {}", error.remedy())),
         };
         snapshot.states.insert(namespace.to_owned(), facts);
     } else if let Some(namespace) = name.strip_prefix(&delivery_history_name("")) {

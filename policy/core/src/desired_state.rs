@@ -211,9 +211,7 @@ pub struct DesiredState {
 pub enum DesiredStateError {
     #[error("ConfigMap {name} has no data.meta: it was not written by host-sync")]
     NoMeta { name: String },
-    #[error(
-        "ConfigMap {name} has schema {found}, and this version reads schema {SCHEMA}: upgrade the policy and host-sync together"
-    )]
+    #[error("ConfigMap {name} has schema {found}, and this version reads schema {SCHEMA}")]
     UnknownSchema { name: String, found: u64 },
     #[error("ConfigMap {name} says that it is for namespace {found}")]
     OtherNamespace { name: String, found: String },
@@ -230,6 +228,19 @@ pub enum DesiredStateError {
         "the desired state of namespace {namespace} would take {size} bytes, and a ConfigMap holds {DATA_MAX}: link fewer apps to the namespace or select fewer keys"
     )]
     TooLarge { namespace: String, size: usize },
+}
+
+impl DesiredStateError {
+    /// What to do about it, in a clause.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::UnknownSchema { .. } => "upgrade the policy and host-sync together",
+            Self::TooLarge { .. } => "link fewer apps to the namespace, or select fewer keys",
+            Self::NoMeta { .. } | Self::OtherNamespace { .. } | Self::Malformed { .. } | Self::App { .. } => {
+                "delete that ConfigMap, and host-sync writes it anew"
+            }
+        }
+    }
 }
 
 impl DesiredState {

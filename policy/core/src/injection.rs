@@ -22,7 +22,7 @@ const DEFAULT_MODE: i32 = 0o644;
 #[allow(missing_docs)]
 pub enum InjectionError {
     #[error(
-        "container {container} of the manifest mounts its volume {volume} at {path}, where app {app} of Scout is mounted: move the one, or set another mountPath in App {app}"
+        "container {container} of the manifest mounts its volume {volume} at {path}, where app {app} of Scout is mounted: move that mount, or set another mountPath in App {app} and redeploy it"
     )]
     MountPath { container: String, volume: String, path: String, app: AppName },
     #[error(
@@ -137,7 +137,7 @@ impl<'a> Injector<'a> {
         let taken = self.wanted.mounts.values().flatten().any(|mount| same_path(&path_of(mount)) == same_path(path));
         if taken {
             self.warnings.push(format!(
-                "app {app} of Scout is not attached: the files of another app are at {path}; set another mountPath in App {app}"
+                "app {app} of Scout is not attached: the files of another app are at {path}; set another mountPath in App {app} and redeploy it"
             ));
         }
         taken

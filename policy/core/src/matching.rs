@@ -39,7 +39,9 @@ pub enum Clash {
         second: AppName,
     },
     /// The same folder.
-    #[error("apps {first} and {second} both mount {path}: {first} has it; set another mountPath in App {second}")]
+    #[error(
+        "apps {first} and {second} both mount {path}: {first} has it; set another mountPath in App {second} and redeploy it"
+    )]
     MountPath {
         /// What both mount.
         path: String,

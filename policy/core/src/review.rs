@@ -145,15 +145,18 @@ impl Review {
     /// Decides with the desired state that [`Review::triage`] asked for.
     pub fn decide(&self, settings: &Settings, state: StateRead) -> Verdict {
         let Some(review) = &self.0 else { return Verdict::accept() };
-        let state = match state {
-            StateRead::Found(config_map) => {
-                DesiredState::from_config_map(&config_map, &review.namespace).map_err(|error| error.to_string())
-            }
-            StateRead::Unavailable(reason) => Err(reason),
-        };
         match state {
-            Ok(state) => review.follow(&state),
-            Err(reason) => review.keep_without_state(settings, &reason),
+            StateRead::Found(config_map) => match DesiredState::from_config_map(&config_map, &review.namespace) {
+                Ok(state) => review.follow(&state),
+                Err(error) => {
+                    let fix = format!("To mend it, {}", error.remedy());
+                    review.keep_without_state(settings, &error.to_string(), &fix)
+                }
+            },
+            StateRead::Unavailable(reason) => {
+                let fix = format!("Check that host-sync runs in namespace {}", settings.desired_state_namespace);
+                review.keep_without_state(settings, &reason, &fix)
+            }
         }
     }
 }
@@ -301,7 +304,8 @@ impl WorkloadReview {
     }
 
     /// Without a desired state nothing is ever stripped: an UPDATE keeps what there was, a CREATE is for the settings to say.
-    fn keep_without_state(&self, settings: &Settings, reason: &str) -> Verdict {
+    /// `fix` is a sentence without its full stop.
+    fn keep_without_state(&self, settings: &Settings, reason: &str, fix: &str) -> Verdict {
         let namespace = &settings.desired_state_namespace;
         let state = format!(
             "the desired state of namespace {} (ConfigMap {namespace}/{}) cannot be read: {}",
@@ -321,7 +325,7 @@ impl WorkloadReview {
             }
             OnMissingState::Reject => Verdict::Reject {
                 message: format!(
-                    "{state}; {} would start without its secrets. Check that host-sync runs in namespace {namespace}; to admit without secrets instead, set onMissingState: Accept in the policy's settings",
+                    "{state}; {} would start without its secrets. {fix}; to admit without secrets instead, set onMissingState: Accept in the policy's settings",
                     self.subject()
                 ),
             },

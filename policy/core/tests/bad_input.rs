@@ -44,7 +44,7 @@ fn a_mount_path_that_the_manifest_uses_itself_is_refused_with_both_names() {
     for path in ["/cache", "/cache/"] {
         let message = rejection(&create(&deployment()), &state([files("checkout", "1", path)]));
         let expected = format!(
-            "Deployment shop/api: container api of the manifest mounts its volume cache at {path}, where app checkout of Scout is mounted: move the one, or set another mountPath in App checkout"
+            "Deployment shop/api: container api of the manifest mounts its volume cache at {path}, where app checkout of Scout is mounted: move that mount, or set another mountPath in App checkout and redeploy it"
         );
         assert_eq!(message, expected);
     }

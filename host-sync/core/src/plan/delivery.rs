@@ -10,10 +10,10 @@ use policy_core::matching::{Clash, matches};
 use policy_core::names::{Environment, Revision};
 
 use super::links::{
-    active_namespaces, app_environments, current_secrets, entry_of, frozen_secrets, is_needed, recorded_secrets,
+    active_namespaces, app_environments, current_secrets, entry_of, is_needed, mounted_secrets, recorded_secrets,
 };
 use super::{AppEnvironment, Draft, Outcome, RevisionKey, SecretSpec};
-use crate::config::{App, AppEnvironmentConfig, KeySelection};
+use crate::config::{App, AppEnvironmentConfig, KeySelection, Mode};
 use crate::content::{lost_keys, select};
 use crate::history::AppHistory;
 use crate::secret_bytes::Content;
@@ -285,12 +285,16 @@ impl Delivery<'_> {
         why: &str,
     ) -> Result<Vec<(SecretSpec, String)>, Vec<Problem>> {
         let mut secrets = Vec::new();
-        let immutable = matches!(entry.injection, Injection::EnvironmentVariables { .. });
-        let frozen = frozen_secrets(self.snapshot, &self.app.name, entry, namespace).into_iter();
+        let revisions_own = match &entry.injection {
+            Injection::EnvironmentVariables { secret, .. } => Some(secret),
+            Injection::VolumeMount { .. } | Injection::RevisionOnly { .. } => None,
+        };
+        let mounted = mounted_secrets(self.snapshot, &self.app.name, entry, namespace).into_iter();
         let absent =
-            frozen.filter(|name| self.snapshot.secrets.get(&(namespace.to_owned(), name.clone())) == Some(&None));
+            mounted.filter(|name| self.snapshot.secrets.get(&(namespace.to_owned(), name.clone())) == Some(&None));
         for name in current_secrets(self.snapshot, &self.app.name, entry, namespace).into_iter().chain(absent) {
             self.refuse_foreign(draft, namespace, &name)?;
+            let immutable = revisions_own == Some(&name);
             let present = self.looked_up(namespace, &name);
             let up_to_date = present
                 .is_some_and(|facts| facts.content == self.content && facts.revision.as_ref() == Some(&entry.revision));
@@ -333,10 +337,13 @@ impl Delivery<'_> {
             },
             (None, None) => return Ok(()),
         };
-        let message = format!(
-            "Secret {namespace}/{name} cannot be written: {owner}; set another secretName in App {}, or remove that Secret",
-            self.app.name
-        );
+        // Only in operator mode is the name the App's to choose.
+        let rename = match self.config.mode {
+            Mode::Operator => format!("set another secretName in App {}, or ", self.app.name),
+            Mode::Agent => String::new(),
+        };
+        let message =
+            format!("Secret {namespace}/{name} cannot be written: {owner}; {rename}remove that Secret, or rename it");
         Err(vec![Problem { reason: "SecretNotOwned", message }])
     }
 }

@@ -9,7 +9,7 @@ use policy_core::names::{AppName, Environment, Revision, revision_secret_name, w
 use crate::config::{App, AppEnvironmentConfig, Mode};
 use crate::content::variables;
 use crate::secret_bytes::Content;
-use crate::snapshot::{MutationMode, Snapshot};
+use crate::snapshot::{MutationMode, Snapshot, WorkloadFacts};
 
 pub(super) fn app_environments(
     snapshot: &Snapshot,
@@ -57,17 +57,24 @@ fn volume_secrets(snapshot: &Snapshot, app: &AppName, entry: &Entry, namespace: 
     present.chain(absent).collect()
 }
 
-/// The Secrets that ignored workloads mount. Their content is frozen, but a pod must find one: they are written only where
-/// there is none.
-pub(super) fn frozen_secrets(snapshot: &Snapshot, app: &AppName, entry: &Entry, namespace: &str) -> BTreeSet<String> {
-    let ignored = snapshot
+/// The Secrets that linked workloads mount although the entry does not make them follow: of ignored ones, whose content is
+/// frozen, and of those that wait for another strategy. A pod must find one, so they are written only where there is none.
+pub(super) fn mounted_secrets(snapshot: &Snapshot, app: &AppName, entry: &Entry, namespace: &str) -> BTreeSet<String> {
+    let linked = snapshot
         .workloads_in(namespace)
         .iter()
-        .filter(|one| one.mode == MutationMode::Ignore && entry.matches(one.kind, &one.name, &one.labels));
-    let attached = ignored.filter_map(|one| one.attached.of_app(app));
-    let mounted = attached.filter(|attached| attached.strategy == Some(Strategy::VolumeMount));
-    let mounted = mounted.filter(|_| matches!(entry.injection, Injection::VolumeMount { .. }));
-    mounted.map(|attached| attached.secret.clone()).collect()
+        .filter(|one| one.mode != MutationMode::IgnoreAndDetach && entry.matches(one.kind, &one.name, &one.labels));
+    let mounts = |secret: &str, one: &WorkloadFacts| {
+        let attached = one.attached.of_app(app);
+        attached.is_some_and(|one| one.strategy == Some(Strategy::VolumeMount) && one.secret == secret)
+    };
+    let mounted = linked.filter_map(|one| {
+        // The record is within anybody's reach, so only the one name that can be right is taken from it.
+        let secret = workload_secret_name(app, one.kind, &one.name);
+        mounts(&secret, one).then_some(secret)
+    });
+    let following = current_secrets(snapshot, app, entry, namespace);
+    mounted.filter(|secret| !following.contains(secret)).collect()
 }
 
 /// The recorded Secrets that hold an entry's revision, under whatever name: what a fresh fetch can be compared with where

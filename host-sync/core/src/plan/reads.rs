@@ -6,7 +6,7 @@ use policy_core::desired_state::Link;
 use policy_core::names::{Environment, Revision};
 
 use super::links::{
-    active_namespaces, app_environments, current_secrets, entry_of, frozen_secrets, is_needed, recorded_secrets,
+    active_namespaces, app_environments, current_secrets, entry_of, is_needed, mounted_secrets, recorded_secrets,
 };
 use super::{AppEnvironment, RevisionKey};
 use crate::config::App;
@@ -55,8 +55,8 @@ fn fetch_reason(
         record.is_some_and(|record| record.revision == entry.revision)
     };
     let behind = current_secrets(snapshot, &app.name, entry, namespace).into_iter().find(|secret| !holds(secret));
-    let frozen = || frozen_secrets(snapshot, &app.name, entry, namespace);
-    let behind = behind.or_else(|| frozen().into_iter().find(|secret| history.secret(secret).is_none()));
+    let mounted = || mounted_secrets(snapshot, &app.name, entry, namespace);
+    let behind = behind.or_else(|| mounted().into_iter().find(|secret| history.secret(secret).is_none()));
     behind.map(|secret| format!("Secret {namespace}/{secret} may not hold revision {} yet", entry.revision))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn secret_lookups(snapshot: &Snapshot, key: &RevisionKey) -> BTreeSet
             let mut names = BTreeSet::new();
             if let Some(entry) = entry(namespace) {
                 names.extend(current_secrets(snapshot, &app.name, entry, namespace));
-                names.extend(frozen_secrets(snapshot, &app.name, entry, namespace));
+                names.extend(mounted_secrets(snapshot, &app.name, entry, namespace));
                 names.extend(recorded_secrets(snapshot, &app.name, entry, namespace).map(str::to_owned));
             }
             for revision in &revisions {

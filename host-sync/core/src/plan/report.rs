@@ -185,7 +185,7 @@ fn link_problem(draft: &Draft<'_>, of: &AppEnvironment, namespace: &str) -> Opti
 /// Why a namespace's records cannot be worked with.
 fn records_problem(draft: &Draft<'_>, namespace: &str) -> Option<Problem> {
     if let Some(StateFacts::Unreadable(why)) = draft.snapshot.states.get(namespace) {
-        let message = format!("{why}; delete that ConfigMap to have it written anew, nothing is stripped meanwhile");
+        let message = format!("{why}; nothing is stripped meanwhile");
         return Some(Problem { reason: "DesiredStateUnreadable", message });
     }
     match draft.snapshot.histories.get(namespace) {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use policy_core::attachment::{Attachment, Attachments};
+use policy_core::attachment::{Attachment, Attachments, Strategy};
 use policy_core::desired_state::{Apply, DesiredState};
 use policy_core::matching::{Matches, attachment, matches};
 use policy_core::names::{AppName, Environment, short_digest};
@@ -66,8 +66,17 @@ pub(super) fn is_current(workload: &WorkloadFacts, state: &DesiredState) -> bool
     let matches = matches(state, workload.as_link_target());
     matches.entries.iter().all(|(app, entry)| {
         let wanted = attachment(app, entry, workload.as_link_target());
-        let idle = wanted.strategy.is_none() && entry.apply == Apply::OnTemplateChange;
-        idle || workload.attached.of_app(app) == Some(&wanted)
+        let manual = entry.apply == Apply::OnTemplateChange;
+        let held = workload.attached.of_app(app);
+        match wanted.strategy {
+            // The user wires the Secret, and under Manual nothing in the template tells its revision.
+            None if manual => true,
+            // The files follow in place; the template tells the revision that the pods began with.
+            Some(Strategy::VolumeMount) if manual => {
+                held.is_some_and(|held| held.strategy == wanted.strategy && held.secret == wanted.secret)
+            }
+            _ => held == Some(&wanted),
+        }
     })
 }
 

@@ -15,9 +15,10 @@ use proptest::prelude::*;
 use crate::actions::{Act, Without, act, busy_cluster};
 use crate::cluster::Cluster;
 
-/// As many histories as proptest tries by default; `PROPTEST_CASES` asks for more.
+/// Half as many histories as proptest tries by default, for the sake of a busy machine; `PROPTEST_CASES` asks for more.
 fn config() -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases / 2, failure_persistence: None, ..default }
 }
 
 fn after(acts: &[Act]) -> Cluster {

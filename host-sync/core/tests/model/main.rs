@@ -9,5 +9,6 @@ mod cluster;
 mod golden;
 mod invariants;
 mod passes;
+mod refusals;
 mod scenarios;
 mod upkeep;
