@@ -257,7 +257,10 @@ async fn a_desired_state_that_somebody_broke_strips_nothing_and_deleting_it_heal
         assert_eq!(container(&kept, of)["env"], container(&attached, of)["env"]);
     }
     let message = refused_manifest(&scout, &deployment("shop", "fresh")).await;
-    assert_says(&message, &[state, "Deployment shop/fresh would start without its secrets"]);
+    assert_says(
+        &message,
+        &["To mend it, delete that ConfigMap", state, "Deployment shop/fresh would start without its secrets"],
+    );
     let rollouts = scout.rollouts("shop", "api").await.unwrap();
     let_pass().await;
     let secret = format!("scout.checkout.{revision}");

@@ -37,11 +37,26 @@ async fn s1_operator_mode_gives_a_secret_of_a_stable_name_and_leaves_the_templat
     production["reloadStrategy"] = json!("Manual");
     production["secretName"] = json!("wired-by-hand");
     production["links"] = json!([link("shop", "manual")]);
-    scout.apply(&app("other", "EnvironmentVariables", &[production])).await.unwrap();
+    scout.apply(&app("other", "EnvironmentVariables", &[production.clone()])).await.unwrap();
     scout.delivered("other", "production", "").await.unwrap();
     let_pass().await;
     assert_eq!(scout.secret_value("shop", "wired-by-hand", "TOKEN").await.unwrap().as_deref(), Some("second"));
     assert_eq!(template(&scout.get("Deployment", "shop", "manual").await.unwrap()), template(&untouched));
+
+    // A Secret that is wired by hand stays as long as a pod names it, linked or not.
+    production["links"] = json!([]);
+    production["secretName"] = json!("wired");
+    scout.apply(&app("checkout", "EnvironmentVariables", &[production])).await.unwrap();
+    let_pass().await;
+    let_pass().await;
+    assert!(scout.find("Secret", "shop", "wired").await.unwrap().is_some(), "Deployment shop/api still names it");
+    scout.delete("Deployment", "shop", "api").await.unwrap();
+    e2e::installation::eventually("Secret wired to be pruned", async || {
+        let found = scout.find("Secret", "shop", "wired").await?;
+        Ok(e2e::installation::Answer::when(found.is_none(), (), "it is there"))
+    })
+    .await
+    .unwrap();
     scout.stop().await.unwrap();
 }
 

@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Resource;
 use kube::{Api, Client, ResourceExt};
-use policy_core::names::{AppName, REVISION_ANNOTATION, Revision, revision_label};
+use policy_core::names::{AppName, REVISION_ANNOTATION, Revision, is_secret_of, revision_label};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -101,7 +101,8 @@ fn owner_of(metadata: &ObjectMeta, apps: &BTreeMap<AppName, config::App>) -> Opt
     apps.get(&name).is_none_or(|app| app.uid == owner.uid).then_some(name)
 }
 
-/// Whether a pod or a live ReplicaSet refers to a Secret. Only those that carry the app's label can.
+/// Whether a pod or a live ReplicaSet refers to a Secret. To one that the policy injects, only those that carry the app's
+/// label can; one that a user wires (operator mode) may be named by any.
 async fn is_referenced(client: &Client, (namespace, name): &ObjectKey, app: &AppName) -> Result<bool> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let finished = |pod: &Pod| {
@@ -123,7 +124,10 @@ async fn any_refers<K>(api: &Api<K>, app: &AppName, secret: &str, counts: impl F
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Serialize + serde::de::DeserializeOwned,
 {
-    let mut params = ListParams::default().labels(&revision_label(app)).limit(PAGE);
+    let mut params = ListParams::default().limit(PAGE);
+    if is_secret_of(app, secret) {
+        params = params.labels(&revision_label(app));
+    }
     loop {
         let context = || format!("listing the {} of app {app}", K::plural(&()));
         let page = api.list(&params).await.with_context(context)?;

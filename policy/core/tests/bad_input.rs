@@ -59,10 +59,7 @@ fn a_malformed_config_map_is_named_with_the_key_and_what_is_wrong_and_nothing_is
     for (config_map, problem) in [
         (with(good.clone(), &["data", "checkout"], half), "data.checkout of ConfigMap desired-state.shop is malformed"),
         (with(good.clone(), &["data", "UPPER"], "{}"), "data.UPPER of ConfigMap desired-state.shop is for no app"),
-        (
-            meta(r#"{"schema":7}"#),
-            "ConfigMap desired-state.shop has schema 7, and this version reads schema 1: upgrade",
-        ),
+        (meta(r#"{"schema":7}"#), "ConfigMap desired-state.shop has schema 7, and this version reads schema 1"),
         (
             meta(r#"{"environment":"production","namespace":"other","schema":1}"#),
             "ConfigMap desired-state.shop says that it is for namespace other",
@@ -77,7 +74,9 @@ fn a_malformed_config_map_is_named_with_the_key_and_what_is_wrong_and_nothing_is
         for sentence in [&warnings[0], &message] {
             assert!(sentence.contains(problem), "{sentence}");
         }
-        assert!(message.contains("Deployment shop/api") && message.contains("Check that host-sync runs"), "{message}");
+        let upgrade = problem.contains("schema 7");
+        let fix = if upgrade { "upgrade the policy and host-sync together" } else { "delete that ConfigMap" };
+        assert!(message.contains("Deployment shop/api") && message.contains(fix), "{message}");
     }
 }
 
