@@ -1,35 +1,82 @@
-//! The command line.
+//! The command line, as `host-sync` and as the kubectl plugin `kubectl scout`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use host_sync_core::plan::Limits;
 
+use crate::commands::{Output, TextOutput};
 use crate::controller::Settings;
 use crate::parse;
+
+/// The program's name.
+pub const PROGRAM: &str = "host-sync";
+/// The name under which `kubectl` finds a plugin `scout`.
+pub const PLUGIN: &str = "kubectl-scout";
 
 /// Delivers applications' secrets to the workloads of a cluster that runs Kubewarden.
 #[derive(Debug, Parser)]
 #[command(
-    name = "host-sync",
+    name = PROGRAM,
     version,
     about,
     long_about = "Reads applications' secrets from a secret store, delivers them as Kubernetes Secrets, writes the desired \
                   state that Scout's Kubewarden policy injects from, and triggers rollouts.\n\n\
-                  It talks to the cluster that it runs in, or to the one that KUBECONFIG or ~/.kube/config names.",
-    after_help = "Examples:\n  \
-                  host-sync crds | kubectl apply -f -       install the custom resources\n  \
-                  host-sync run                             work until told to stop\n  \
-                  host-sync plan                            what would be done now, and why; writes nothing\n  \
-                  host-sync status checkout                 what is delivered of App checkout, and where it runs\n\n\
-                  Exit codes: 0 done, 1 failed, 2 the command line is wrong."
+                  It talks to the cluster that it runs in, or to the one that KUBECONFIG or ~/.kube/config names. A copy or \
+                  link named kubectl-scout on the PATH is the kubectl plugin 'kubectl scout'."
 )]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Parses this process's own arguments; ends the process where they are wrong, or ask for help.
+    pub fn of_process() -> Self {
+        let matches = command(is_plugin()).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The command line as it calls itself in help: `host-sync`, or `kubectl scout`.
+pub fn command(plugin: bool) -> clap::Command {
+    let name = if plugin { "kubectl scout" } else { PROGRAM };
+    let examples = [
+        ("crds | kubectl apply -f -", "install the custom resources"),
+        ("run", "work until told to stop"),
+        ("status checkout", "what each workload of App checkout runs, and why one waits"),
+        ("explain deployment/api -n shop", "how far the secrets of one workload have come"),
+        ("diff checkout", "what the next delivery would change; no value is shown"),
+        ("redeploy checkout", "deliver now, and follow the rollout"),
+        ("preview -f deploy.yaml", "what the policy makes of a manifest"),
+        ("check-store files", "whether a store can be read, and which keys it holds"),
+    ];
+    let examples: String = examples.iter().map(|(line, what)| format!("  {name} {line:34}{what}\n")).collect();
+    let help = format!(
+        "Examples:\n{examples}\nExit codes: 0 done; 1 failed; 2 the command line is wrong, or preview: the policy rejects a \
+         manifest; 3 diff --exit-code: something would change; 130 redeploy: ended by Ctrl-C.\n\n\
+         NO_COLOR turns colours off; RUST_LOG=debug shows what happens."
+    );
+    let command = Cli::command().after_help(help);
+    // Two words would make clap look for a binary of that name in its usage lines, so only what is shown changes.
+    if plugin { command.display_name(name).bin_name(name) } else { command }
+}
+
+/// Whether this process was started as a kubectl plugin: by its name.
+pub fn is_plugin() -> bool {
+    std::env::args_os().next().is_some_and(|program| is_plugin_name(Path::new(&program)))
+}
+
+/// What this process calls itself.
+pub fn name() -> &'static str {
+    if is_plugin() { "kubectl scout" } else { PROGRAM }
+}
+
+fn is_plugin_name(program: &Path) -> bool {
+    program.file_stem().and_then(|stem| stem.to_str()).is_some_and(|stem| stem == PLUGIN || stem == "kubectl_scout")
 }
 
 /// What to do.
@@ -55,21 +102,31 @@ pub enum Command {
         /// How to write logs; RUST_LOG says how much
         #[arg(long, env = "SCOUT_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
+        /// Which cluster
+        #[command(flatten)]
+        connection: ConnectionArguments,
     },
     /// Print what would be done now, step by step, and why; writes nothing
     Plan {
         /// How to work with the cluster
         #[command(flatten)]
         cluster: ClusterArguments,
+        /// Which cluster
+        #[command(flatten)]
+        connection: ConnectionArguments,
     },
-    /// Print what is delivered of each App, and which workloads wait and why
-    Status {
-        /// The App; without one, all
-        app: Option<String>,
-        /// How to print
-        #[arg(long, short, default_value = "table")]
-        output: Output,
-    },
+    /// Print a line for each linked workload: what it is to hold, what it and its pods hold, what waits and why
+    Status(StatusArguments),
+    /// Print the chain store, Secret, desired state, admission, rollout of one workload, and where it stops
+    Explain(ExplainArguments),
+    /// Deliver an App now, and follow it until its workloads run it
+    Redeploy(RedeployArguments),
+    /// Print what the policy makes of manifests, by the same WebAssembly module that the cluster runs
+    Preview(PreviewArguments),
+    /// Print what the next delivery would change: keys, revisions, workloads, never a value
+    Diff(DiffArguments),
+    /// Read a store from here, and print which keys it holds, never a value
+    CheckStore(CheckStoreArguments),
     /// Work with an audit trail
     Audit {
         /// What to do with it
@@ -78,6 +135,13 @@ pub enum Command {
     },
     /// Print the CustomResourceDefinitions as YAML
     Crds,
+    /// Print a completion script
+    #[command(after_help = "Examples:\n  source <(host-sync completion bash)\n  \
+                            host-sync completion fish > ~/.config/fish/completions/host-sync.fish")]
+    Completion {
+        /// The shell
+        shell: CompletionShell,
+    },
 }
 
 /// What to do with an audit trail.
@@ -121,21 +185,222 @@ impl ClusterArguments {
     }
 }
 
+/// Which cluster to talk to.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConnectionArguments {
+    /// The kubeconfig; default: KUBECONFIG, ~/.kube/config, or the pod's own account
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context; default: its current one
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Where host-sync works.
+#[derive(Debug, Clone, Args)]
+pub struct ScoutArguments {
+    /// host-sync's own namespace, which holds the desired state
+    #[arg(long, env = "SCOUT_NAMESPACE", default_value = "scout-system", value_name = "NAMESPACE")]
+    pub scout_namespace: String,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "What you have no right to read is left out, with a sentence that names the right: Apps and, in the linked \
+                        namespaces, Deployments and Pods; in host-sync's own namespace, ConfigMaps.\n\n\
+                        host-sync's next read of a store is not written down anywhere, so only the latest moment of it is known."
+)]
+pub struct StatusArguments {
+    /// The App; without one, all
+    pub app: Option<String>,
+    /// Only this namespace's workloads
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// Look again and again, and print what changed
+    #[arg(long, short)]
+    pub watch: bool,
+    /// How to print
+    #[arg(long, short, default_value = "table")]
+    pub output: Output,
+    /// Which cluster
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Where host-sync works
+    #[command(flatten)]
+    pub scout: ScoutArguments,
+}
+
+/// `explain`.
+#[derive(Debug, Clone, Args)]
+pub struct ExplainArguments {
+    /// The workload, such as deployment/api
+    #[arg(value_name = "KIND/NAME")]
+    pub workload: String,
+    /// Its namespace; default: the context's
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// How to print
+    #[arg(long, short, default_value = "text")]
+    pub output: TextOutput,
+    /// Which cluster
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Where host-sync works
+    #[command(flatten)]
+    pub scout: ScoutArguments,
+}
+
+/// `redeploy`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "The request is one annotation on the App, so it is for all of the App's environments. Content that has not \
+                        changed keeps its revision, and then no workload rolls.\n\n\
+                        Ctrl-C ends the following, not the delivery. Exit codes: 0 delivered and rolled out; 1 a rollout failed, or \
+                        --timeout passed; 130 Ctrl-C."
+)]
+pub struct RedeployArguments {
+    /// The App
+    pub app: String,
+    /// How long to follow
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    pub timeout: Duration,
+    /// Ask, and do not follow
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Which cluster
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Where host-sync works
+    #[command(flatten)]
+    pub scout: ScoutArguments,
+}
+
+impl RedeployArguments {
+    /// Whether to follow.
+    pub fn wait(&self) -> bool {
+        !self.no_wait
+    }
+}
+
+/// `preview`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Every manifest is shown as if it were created now, which is also what it is when its pod template changes.\n\n\
+                        Examples:\n  \
+                        host-sync preview -f deploy.yaml -n shop\n  \
+                        kustomize build overlays/production | host-sync preview -f - -o yaml\n  \
+                        host-sync preview -f deploy.yaml -n shop --offline --app app.yaml --keys TOKEN,DB_URL\n\n\
+                        Exit codes: 0 accepted; 1 failed; 2 the policy rejects a manifest, and says why."
+)]
+pub struct PreviewArguments {
+    /// A file, a folder, or - for standard input; many documents in one are fine
+    #[arg(long = "filename", short = 'f', required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The namespace of manifests that name none; default: the context's
+    #[arg(long, short)]
+    pub namespace: Option<String>,
+    /// How to print: the changes, or the manifests as they would be admitted
+    #[arg(long, short, default_value = "diff")]
+    pub output: PreviewOutput,
+    /// Ask no cluster: --desired-state or --app says what the policy would read
+    #[arg(long)]
+    pub offline: bool,
+    /// ConfigMaps desired-state.<namespace>, as 'kubectl get configmap -o yaml' prints them
+    #[arg(long, value_name = "FILE", requires = "offline")]
+    pub desired_state: Vec<PathBuf>,
+    /// Apps, to be taken as delivered
+    #[arg(long = "app", value_name = "FILE", requires = "offline")]
+    pub apps: Vec<PathBuf>,
+    /// The keys that the store holds, for Apps that select none: KEY,KEY or APP=KEY,KEY
+    #[arg(long, value_name = "KEYS", requires = "apps")]
+    pub keys: Vec<String>,
+    /// The policy's WebAssembly module; default: where policy/build.sh puts it
+    #[arg(long, env = "SCOUT_POLICY_MODULE", value_name = "FILE")]
+    pub module: Option<PathBuf>,
+    /// Which cluster
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Where host-sync works
+    #[command(flatten)]
+    pub scout: ScoutArguments,
+}
+
+/// How a preview is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PreviewOutput {
+    /// A unified diff of what the policy changes.
+    Diff,
+    /// Every manifest as it would be admitted.
+    Yaml,
+}
+
+/// `diff`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "The stores are read from here: a folder must be mounted here as it is for host-sync. Needs host-sync's own \
+                        rights, Secrets included, to compare; no value is shown."
+)]
+pub struct DiffArguments {
+    /// The App; without one, all
+    pub app: Option<String>,
+    /// How to print
+    #[arg(long, short, default_value = "text")]
+    pub output: TextOutput,
+    /// Exit with 3 when something would change
+    #[arg(long)]
+    pub exit_code: bool,
+    /// Which cluster
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+    /// Where host-sync works
+    #[command(flatten)]
+    pub scout: ScoutArguments,
+}
+
+impl DiffArguments {
+    /// As the controller takes them.
+    pub fn settings(&self) -> Settings {
+        Settings { namespace: self.scout.scout_namespace.clone(), limits: Limits::default() }
+    }
+}
+
+/// `check-store`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Without a path, every path that an App takes from the store is read. Exit codes: 0 all of it can be \
+                        delivered; 1 something cannot, and the fix is said."
+)]
+pub struct CheckStoreArguments {
+    /// The SecretStore
+    pub store: String,
+    /// The path in it
+    pub path: Option<String>,
+    /// Take the SecretStore, and Apps, from files instead of the cluster
+    #[arg(long = "filename", short = 'f', value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Which cluster
+    #[command(flatten)]
+    pub connection: ConnectionArguments,
+}
+
+/// A shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompletionShell {
+    /// GNU bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
     Text,
     /// One JSON object a line.
-    Json,
-}
-
-/// How a status is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    /// For people.
-    Table,
-    /// The status objects as JSON.
     Json,
 }
 
@@ -159,16 +424,32 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+    fn the_command_line_is_well_formed_under_both_names() {
+        command(false).debug_assert();
+        command(true).debug_assert();
     }
 
     #[test]
     fn no_rollout_at_a_time_is_refused_with_the_fix() {
         let error = Cli::try_parse_from(["host-sync", "plan", "--rollouts-in-flight", "0"]).unwrap_err();
         assert!(error.to_string().contains("use a whole number from 1 on"), "{error}");
+    }
+
+    #[test]
+    fn a_plugin_calls_itself_as_kubectl_does() {
+        assert!(is_plugin_name(Path::new("/usr/local/bin/kubectl-scout")) && !is_plugin_name(Path::new("host-sync")));
+        let help = command(true).render_long_help().to_string();
+        assert!(help.contains("Usage: kubectl scout <COMMAND>"), "{help}");
+        assert!(help.contains("kubectl scout status checkout") && help.contains("Exit codes: 0 done"), "{help}");
+        let error = command(true).try_get_matches_from(["kubectl-scout", "status", "--bad"]).unwrap_err();
+        assert!(error.to_string().contains("Usage: kubectl scout status"), "{error}");
+    }
+
+    #[test]
+    fn offline_sources_without_offline_are_refused() {
+        let error = Cli::try_parse_from(["host-sync", "preview", "-f", "-", "--app", "x"]).unwrap_err();
+        assert!(error.to_string().contains("--offline"), "{error}");
     }
 }

@@ -4,10 +4,10 @@
 pub mod api;
 pub mod audit;
 pub mod cli;
+pub mod commands;
 pub mod controller;
 pub mod health;
 pub mod lease;
 pub mod metrics;
 pub mod parse;
 pub mod server;
-pub mod status;

@@ -117,7 +117,7 @@ fn parse_link(environment: &Environment, link: &api::LinkSpec) -> Result<Link, P
     }
 }
 
-fn selector(labels: &LabelSelector) -> Result<Selector, String> {
+pub(crate) fn selector(labels: &LabelSelector) -> Result<Selector, String> {
     let requirements = labels.match_expressions.iter().flatten().map(|one| {
         let values: BTreeSet<String> = one.values.iter().flatten().cloned().collect();
         let operator = match one.operator.as_str() {

@@ -12,7 +12,7 @@ mod report;
 mod revision_key;
 pub(crate) mod rollouts;
 mod secrets;
-mod stores;
+pub(crate) mod stores;
 mod trail;
 mod wake;
 mod watches;
@@ -26,7 +26,7 @@ use host_sync_core::config::AppEnvironment;
 use host_sync_core::content::RevisionKey;
 use host_sync_core::history::UnixSeconds;
 use host_sync_core::plan::{self, Limits, Outcome, Plan};
-use host_sync_core::snapshot::{FetchFacts, Problem};
+use host_sync_core::snapshot::{FetchFacts, Problem, Snapshot};
 use host_sync_core::store::{FetchError, Fetched, Store};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
@@ -386,6 +386,11 @@ async fn fetch_in_time(store: &dyn Store, target: &Target) -> Result<Fetched, Fe
 
 /// One plan from one look, for people: what would be done now, and why. Writes nothing, not even the revision key.
 pub async fn plan_once(client: &Client, settings: &Settings) -> Result<Plan> {
+    look_once(client, settings).await.map(|(_, plan)| plan)
+}
+
+/// One look and its plan: what is there, Secrets included, and what would be done now. Writes nothing.
+pub(crate) async fn look_once(client: &Client, settings: &Settings) -> Result<(Snapshot, Plan)> {
     let observed = observe(&watches::read_once(client, &settings.namespace).await?);
     let rollouts = Rollouts::default().refresh(client, &observed.rolling_candidates(), &observed.workloads).await?;
     let mut observed = observed.with_rollouts(&rollouts);
@@ -422,5 +427,5 @@ pub async fn plan_once(client: &Client, settings: &Settings) -> Result<Plan> {
             plan.outcomes.entry(of.clone()).or_insert_with(|| Outcome::Refused(vec![problem.clone()]));
         }
     }
-    Ok(plan)
+    Ok((observed.snapshot, plan))
 }

@@ -158,7 +158,7 @@ fn observe_records(config_map: &ConfigMap, snapshot: &mut Snapshot) {
     }
 }
 
-fn workload_facts(kind: WorkloadKind, metadata: &ObjectMeta) -> WorkloadFacts {
+pub(crate) fn workload_facts(kind: WorkloadKind, metadata: &ObjectMeta) -> WorkloadFacts {
     let annotation = |key: &str| metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
     let managers = metadata.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());
     let seconds = |entry: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry| {

@@ -80,6 +80,12 @@ impl Stores {
     }
 }
 
+/// The backend of a store, without its watch.
+pub(crate) fn backend(spec: &SecretStoreSpec) -> Option<Arc<dyn Store>> {
+    let backend = spec.file.as_ref()?;
+    Some(Arc::new(FileStore::new(&backend.path)))
+}
+
 fn open(spec: &SecretStoreSpec, wake: &Wake) -> Option<Open> {
     let backend = spec.file.as_ref()?;
     let store = FileStore::new(&backend.path);

@@ -100,7 +100,7 @@ pub(super) fn current_secrets(snapshot: &Snapshot, app: &AppName, entry: &Entry,
 }
 
 /// The entry that a delivery captures.
-pub(super) fn entry_of(
+pub fn entry_of(
     app: &App,
     environment: &Environment,
     config: &AppEnvironmentConfig,

@@ -25,6 +25,7 @@ use crate::content::RevisionKey;
 use crate::history::{History, UnixSeconds};
 use crate::snapshot::{ObjectKey, Problem, Snapshot, WorkloadFacts};
 
+pub use links::entry_of;
 pub use reads::wanted_fetches;
 pub use report::{AppReport, EnvironmentReport, WorkloadCounts};
 pub use steps::{Action, SecretSpec, Step};
