@@ -8,10 +8,12 @@ mod rights;
 mod store;
 
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::artifacts::{host_sync_binary, policy_module};
@@ -163,16 +165,31 @@ impl Installation {
 
     /// Runs a command of host-sync's command line as the cluster's administrator; returns what it printed.
     pub async fn host_sync_command(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(self.host_sync.binary())
-            .args(arguments)
-            .env("KUBECONFIG", self.cluster.kubeconfig())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .with_context(|| format!("running host-sync {}", arguments.join(" ")))?;
+        let output = self.host_sync_output(arguments, self.cluster.kubeconfig(), "").await?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "host-sync {} failed: {}", arguments.join(" "), stderr.trim());
         String::from_utf8(output.stdout).context("reading what host-sync printed")
+    }
+
+    /// Runs a command of host-sync's command line with this kubeconfig and this on its standard input, however it ends.
+    pub async fn host_sync_output(&self, arguments: &[&str], kubeconfig: &Path, input: &str) -> Result<Output> {
+        let command = format!("host-sync {}", arguments.join(" "));
+        let mut child = Command::new(self.host_sync.binary())
+            .args(arguments)
+            .env("KUBECONFIG", kubeconfig)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("running {command}"))?;
+        let mut stdin = child.stdin.take().with_context(|| format!("opening the input of {command}"))?;
+        let input = input.to_owned();
+        // Who reads no input closes it early, and that is no failure.
+        let writer = tokio::spawn(async move { stdin.write_all(input.as_bytes()).await });
+        let output = child.wait_with_output().await.with_context(|| format!("waiting for {command}"));
+        writer.abort();
+        output
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use policy_core::attachment::{Attachment, Attachments, Strategy};
-use policy_core::desired_state::{Apply, DesiredState, Entry, Injection};
-use policy_core::names::{AppName, Environment, Revision};
+use policy_core::desired_state::{Apply, DesiredState, Entry, Injection, Link, NamedLink};
+use policy_core::names::{AppName, Environment, Revision, WorkloadKind};
 use serde_json::{Value, json};
 
 use host_sync_core::history::AppHistory;
@@ -106,7 +106,7 @@ impl Shop {
 
     fn state(&self) -> DesiredState {
         let mut state = DesiredState::empty("shop", production());
-        let link = json!({"kind": "Deployment", "name": "api"});
+        let link = Link::Named(NamedLink { kind: WorkloadKind::Deployment, name: "api".into() });
         let entry = Entry {
             apply: if self.reload == "Auto" { Apply::Immediately } else { Apply::OnTemplateChange },
             environment: production(),
@@ -114,7 +114,7 @@ impl Shop {
                 secret: "scout.checkout.bb".into(),
                 variables: BTreeMap::new(),
             },
-            links: vec![serde_json::from_value(link).unwrap()],
+            links: vec![link],
             revision: Revision::parse("bb").unwrap(),
         };
         state.apps.insert(app_name(), entry);

@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 use crate::api::crds;
 use crate::audit;
-use crate::cli::{AuditCommand, Command, ConnectionArguments};
+use crate::cli::{AuditCommand, Command};
 use crate::controller::plan_once;
 
 pub use output::{Output, TextOutput};

@@ -8,7 +8,7 @@ use host_sync_core::plan::entry_of;
 use host_sync_core::secret_bytes::{Content, Key, SecretBytes};
 use policy_core::desired_state::DesiredState;
 use policy_core::names::{AppName, Environment, Revision, desired_state_name};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Place;
 use crate::cli::PreviewArguments;
@@ -143,6 +143,7 @@ fn entry<'a>(
 mod tests {
     use super::*;
     use policy_core::desired_state::Injection;
+    use serde_json::Value;
 
     fn app(keys: &Value) -> App {
         let link = json!({"namespace": "shop", "kind": "Deployment", "name": "api"});
