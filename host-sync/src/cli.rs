@@ -47,16 +47,16 @@ pub fn command(plugin: bool) -> clap::Command {
     let examples = [
         ("crds | kubectl apply -f -", "install the custom resources"),
         ("run", "work until told to stop"),
-        ("status checkout", "what each workload of App checkout runs, and why one waits"),
+        ("status checkout", "what runs where, and what waits and why"),
         ("explain deployment/api -n shop", "how far the secrets of one workload have come"),
         ("diff checkout", "what the next delivery would change; no value is shown"),
         ("redeploy checkout", "deliver now, and follow the rollout"),
         ("preview -f deploy.yaml", "what the policy makes of a manifest"),
         ("check-store files", "whether a store can be read, and which keys it holds"),
     ];
-    let examples: String = examples.iter().map(|(line, what)| format!("  {name} {line:34}{what}\n")).collect();
+    let examples = examples.map(|(line, what)| format!("  {name} {line:34}{what}")).join("\n");
     let help = format!(
-        "Examples:\n{examples}\nExit codes: 0 done; 1 failed; 2 the command line is wrong, or preview: the policy rejects a \
+        "Examples:\n{examples}\n\nExit codes: 0 done; 1 failed; 2 the command line is wrong, or preview: the policy rejects a \
          manifest; 3 diff --exit-code: something would change; 130 redeploy: ended by Ctrl-C.\n\n\
          NO_COLOR turns colours off; RUST_LOG=debug shows what happens."
     );

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use host_sync_core::history::UnixSeconds;
 use host_sync_core::plan::LATEST_ATTEMPT;
 use host_sync_core::snapshot::{MutationMode, Rollout, StateFacts};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use policy_core::desired_state::{Apply, Entry};
 use policy_core::matching::attachment;
 use policy_core::names::{AppName, ENVIRONMENT_LABEL, WorkloadKind, desired_state_name};
@@ -34,9 +35,11 @@ pub(in crate::commands) enum StepState {
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct Step {
     /// `store`, `Secret`, `desired state`, `admission` or `rollout`.
-    pub(in crate::commands) step: &'static str,
+    #[serde(rename = "step")]
+    pub(in crate::commands) name: &'static str,
     /// How it stands.
     pub(in crate::commands) state: StepState,
     /// Since when, in seconds since 1970, where that is known.
@@ -49,6 +52,7 @@ pub(in crate::commands) struct Step {
 
 /// One app at the workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct Chain {
     /// The app.
     pub(in crate::commands) app: String,
@@ -64,6 +68,7 @@ pub(in crate::commands) struct Chain {
 
 /// Everything about one workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(in crate::commands) struct Explanation {
     /// Kind, namespace and name.
     pub(in crate::commands) workload: String,
@@ -136,8 +141,8 @@ struct Place<'a> {
     workload: &'a WorkloadSeen,
 }
 
-fn step(step: &'static str, state: StepState, at: Option<UnixSeconds>, says: impl Into<String>) -> Step {
-    Step { step, state, at, says: says.into(), fix: None }
+fn step(name: &'static str, state: StepState, at: Option<UnixSeconds>, says: impl Into<String>) -> Step {
+    Step { name, state, at, says: says.into(), fix: None }
 }
 
 impl Step {
@@ -165,7 +170,7 @@ impl Place<'_> {
             app: row.app.clone(),
             environment: row.environment.clone(),
             delivered_as: if words.is_empty() { "nothing delivered yet".to_owned() } else { words.join(", ") },
-            stops_at: stops_at.map(|step| step.step),
+            stops_at: stops_at.map(|step| step.name),
             steps,
         })
     }
@@ -191,23 +196,20 @@ impl Place<'_> {
             return step(STEP, StepState::OnItsWay, None, format!("SecretStore {name} has not been read yet"))
                 .fixed_by("wait a moment; if it stays, see whether host-sync runs");
         };
-        let at = Some(ready.last_transition_time.0.as_second());
-        // A store says the first of its problems, which may be another app's: only the App knows about its own.
-        let fails =
-            condition(&app.status, "Delivered").is_some_and(|own| own.status == "False" && own.reason == ready.reason);
-        match (ready.status.as_str(), fails) {
-            ("True", _) => step(STEP, StepState::Done, at, format!("SecretStore {name}: {}; {refresh}", ready.message)),
-            (_, true) => {
-                step(STEP, StepState::Stopped, at, format!("SecretStore {name}: {} ({})", ready.message, ready.reason))
-                    .fixed_by(format!("'check-store {name}' reads it from here; what was delivered stays meanwhile"))
-            }
-            (_, false) => step(
-                STEP,
-                StepState::Done,
-                at,
-                format!("SecretStore {name} serves this App, and not another one: {}", ready.message),
-            ),
+        if let Some(own) = unread(app) {
+            let at = Some(own.last_transition_time.0.as_second());
+            return step(STEP, StepState::Stopped, at, format!("SecretStore {name}: {} ({})", own.message, own.reason))
+                .fixed_by(format!("'check-store {name}' reads it from here; what was delivered stays meanwhile"));
         }
+        let at = Some(ready.last_transition_time.0.as_second());
+        let refused = condition(&app.status, "Delivered").is_some_and(|own| own.status == "False");
+        let says = match (ready.status.as_str(), refused) {
+            ("True", _) => format!("{}; {refresh}", ready.message),
+            (_, true) => format!("what this App takes was read; {refresh}"),
+            // A store says the first of its problems, whosever it is.
+            (_, false) => format!("what this App takes was read, and another App's was not: {}", ready.message),
+        };
+        step(STEP, StepState::Done, at, format!("SecretStore {name}: {says}"))
     }
 
     fn secret(&self, app: &AppSeen, row: &Row, entry: Option<&Entry>) -> Step {
@@ -220,7 +222,7 @@ impl Place<'_> {
             Some(attachment(name, entry, self.workload.facts.as_link_target()).secret)
         });
         let secret = holds.flatten();
-        let refused = condition(&app.status, "Delivered").filter(|one| one.status == "False");
+        let refused = condition(&app.status, "Delivered").filter(|one| one.status == "False" && unread(app).is_none());
         if let Some(refused) = refused {
             let last = match (&row.desired_revision, &secret) {
                 (Some(revision), Some(secret)) => format!("; revision {revision} stays delivered ({secret})"),
@@ -429,6 +431,17 @@ impl Place<'_> {
             others.join(", ")
         )
     }
+}
+
+/// The condition reasons of a store that could not be read: the classes of [`host_sync_core::store::FetchError`], and what
+/// host-sync says of the store itself.
+const UNREAD: [&str; 7] =
+    ["NotFound", "Denied", "Throttled", "Unavailable", "Malformed", "Misconfigured", "StoreMissing"];
+
+/// Why what an App takes from its store could not be read, if it could not.
+fn unread(app: &AppSeen) -> Option<&Condition> {
+    let own = condition(&app.status, "Delivered").filter(|one| one.status == "False")?;
+    UNREAD.contains(&own.reason.as_str()).then_some(own)
 }
 
 /// A kind as `kubectl` takes it.

@@ -31,9 +31,9 @@ pub(super) fn text(explanation: &Explanation, now: UnixSeconds) -> String {
 fn line(text: &mut String, chain: &Chain, step: &Step, now: UnixSeconds) {
     let (mark, style) = mark(step.state);
     let since = step.at.map(|at| paint(DIM, &format!("  [{}, {} ago]", moment(at), ago(at, now)))).unwrap_or_default();
-    let stops = chain.stops_at == Some(step.step);
+    let stops = chain.stops_at == Some(step.name);
     let arrow = if stops { "▶" } else { " " };
-    let _ = writeln!(text, "{arrow} {} {:NAME$}  {}{since}", paint(style, mark), step.step, step.says);
+    let _ = writeln!(text, "{arrow} {} {:NAME$}  {}{since}", paint(style, mark), step.name, step.says);
     if let (true, Some(fix)) = (stops, &step.fix) {
         let _ = writeln!(text, "    {:NAME$}  {} {fix}", "", paint(HEADING, "→"));
     }
@@ -73,7 +73,7 @@ mod tests {
 
     fn stops_at(shop: &Shop) -> (Option<&'static str>, Step) {
         let chain = chain(shop).chains.remove(0);
-        let step = chain.steps.iter().find(|step| chain.stops_at == Some(step.step)).unwrap();
+        let step = chain.steps.iter().find(|step| chain.stops_at == Some(step.name)).unwrap();
         (chain.stops_at, step.clone())
     }
 
@@ -113,6 +113,17 @@ mod tests {
         let (at, step) = stops_at(&shop);
         assert_eq!((at, step.state), (Some("Secret"), StepState::Stopped));
         assert_eq!(step.says, format!("{message} (ContentRefused); revision bb stays delivered (scout.checkout.bb)"));
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_read_stops_at_the_store_and_what_is_delivered_is_still_said() {
+        let mut shop = Shop::default();
+        let message = "the store cannot be read: it did not answer within 30 s";
+        shop.app_status["conditions"] = json!([condition("Delivered", "False", "Unavailable", message)]);
+        let (at, step) = stops_at(&shop);
+        assert_eq!((at, step.state), (Some("store"), StepState::Stopped));
+        assert_eq!(step.says, format!("SecretStore files: {message} (Unavailable)"));
+        assert!(shown(&shop).contains("✓ Secret         Secret scout.checkout.bb holds revision bb"));
     }
 
     #[test]

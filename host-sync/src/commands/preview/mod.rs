@@ -89,7 +89,9 @@ pub(super) async fn run(arguments: &PreviewArguments) -> Result<u8> {
     }
     let rejected = reviewed.iter().any(|one| one.verdict.as_ref().is_some_and(|verdict| !verdict.accepted));
     for one in &reviewed {
-        text::remarks(one, &default_namespace).iter().for_each(|remark| output::say(remark));
+        for remark in text::remarks(one, &default_namespace) {
+            output::say(&remark);
+        }
     }
     match arguments.output {
         PreviewOutput::Diff => output::print(&text::diff(&reviewed, &default_namespace)?)?,

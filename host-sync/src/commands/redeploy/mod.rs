@@ -3,6 +3,7 @@
 mod progress;
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -138,7 +139,7 @@ impl Progress {
         let workloads = counted(self.ready(), "workload");
         let mut text = format!("App {app} is delivered; {workloads} ready\n");
         for wait in &self.left {
-            text.push_str(&format!("  {wait}\n"));
+            let _ = writeln!(text, "  {wait}");
         }
         text
     }

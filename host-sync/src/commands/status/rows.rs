@@ -264,17 +264,13 @@ impl Place<'_> {
     /// Whether the pod template holds the newest delivery, strategy and all.
     fn holds(&self, workload: &WorkloadSeen, desired: &str) -> bool {
         let attached = workload.facts.attached.of_app(&self.config.name);
-        match self.entry() {
-            Some(entry) => {
-                let idle =
-                    matches!(entry.injection, Injection::RevisionOnly { .. }) && entry.apply == Apply::OnTemplateChange;
-                idle || attached == Some(&attachment(&self.config.name, entry, workload.facts.as_link_target()))
-            }
-            None => {
-                let idle = self.of.mode == Mode::Operator && self.of.reload == Reload::Manual;
-                idle || attached.is_some_and(|one| one.revision.as_str() == desired)
-            }
+        if let Some(entry) = self.entry() {
+            let operator = matches!(entry.injection, Injection::RevisionOnly { .. });
+            let idle = operator && entry.apply == Apply::OnTemplateChange;
+            return idle || attached == Some(&attachment(&self.config.name, entry, workload.facts.as_link_target()));
         }
+        let idle = self.of.mode == Mode::Operator && self.of.reload == Reload::Manual;
+        idle || attached.is_some_and(|one| one.revision.as_str() == desired)
     }
 
     fn why_not_delivered(&self) -> String {
