@@ -10,73 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use policy_core::desired_state::{Apply, Entry};
 use policy_core::matching::attachment;
 use policy_core::names::{AppName, ENVIRONMENT_LABEL, WorkloadKind, desired_state_name};
-use serde::Serialize;
 
+use super::explanation::{Chain, Explanation, Step, StepState, step};
 use crate::commands::cluster::{AppSeen, Facts, NamespaceSeen, Seen, WorkloadSeen};
 use crate::commands::output::counted;
 use crate::commands::status::{Row, State, condition, next_refresh, rows};
-
-/// How a step of a chain stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(in crate::commands) enum StepState {
-    /// It is done.
-    Done,
-    /// Nobody has to do anything but wait.
-    OnItsWay,
-    /// It waits for somebody's decision, as was asked for.
-    Waits,
-    /// Something is wrong, and somebody must do something.
-    Stopped,
-    /// It cannot be known with the rights of whoever asks.
-    Unknown,
-    /// An earlier step has to come first.
-    NotReached,
-}
-
-/// One step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::commands) struct Step {
-    /// `store`, `Secret`, `desired state`, `admission` or `rollout`.
-    #[serde(rename = "step")]
-    pub(in crate::commands) name: &'static str,
-    /// How it stands.
-    pub(in crate::commands) state: StepState,
-    /// Since when, in seconds since 1970, where that is known.
-    pub(in crate::commands) at: Option<UnixSeconds>,
-    /// What there is to say.
-    pub(in crate::commands) says: String,
-    /// What to do, where somebody must do something.
-    pub(in crate::commands) fix: Option<String>,
-}
-
-/// One app at the workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::commands) struct Chain {
-    /// The app.
-    pub(in crate::commands) app: String,
-    /// Its environment.
-    pub(in crate::commands) environment: String,
-    /// Strategy and reload as delivered, in words.
-    pub(in crate::commands) delivered_as: String,
-    /// The steps, in order.
-    pub(in crate::commands) steps: Vec<Step>,
-    /// The first step that is not done; absent where all are.
-    pub(in crate::commands) stops_at: Option<&'static str>,
-}
-
-/// Everything about one workload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::commands) struct Explanation {
-    /// Kind, namespace and name.
-    pub(in crate::commands) workload: String,
-    /// By app.
-    pub(in crate::commands) chains: Vec<Chain>,
-    /// What else there is to know.
-    pub(in crate::commands) notes: Vec<String>,
-}
 
 /// The entries of the desired state that are for the workload.
 fn entries<'a>(seen: &'a NamespaceSeen, workload: &WorkloadSeen) -> Vec<(&'a AppName, &'a Entry)> {
@@ -139,17 +77,6 @@ struct Place<'a> {
     secrets: &'a BTreeMap<String, Seen<Option<UnixSeconds>>>,
     namespace: &'a str,
     workload: &'a WorkloadSeen,
-}
-
-fn step(name: &'static str, state: StepState, at: Option<UnixSeconds>, says: impl Into<String>) -> Step {
-    Step { name, state, at, says: says.into(), fix: None }
-}
-
-impl Step {
-    fn fixed_by(mut self, fix: impl Into<String>) -> Self {
-        self.fix = Some(fix.into());
-        self
-    }
 }
 
 impl Place<'_> {

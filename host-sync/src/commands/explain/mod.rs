@@ -1,6 +1,7 @@
 //! `explain`: the chain store → Secret → desired state → admission → rollout of one workload, and where it stops.
 
 mod chain;
+mod explanation;
 mod text;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use super::cluster::{self, Facts, Seen};
 use super::output::{self, TextOutput};
 use crate::cli::ExplainArguments;
 
-pub(in crate::commands) use chain::{Chain, Explanation, Step, StepState};
+use explanation::{Chain, Explanation, Step, StepState};
 
 /// A workload as the command line names it: `deployment/api`, `deploy/api`, or `api`.
 pub(super) fn workload(text: &str) -> Result<(WorkloadKind, &str)> {
