@@ -94,6 +94,7 @@ async fn status_is_one_line_a_workload_for_people_and_programs(scout: &Installat
     assert_eq!(row["attachedRevision"], revision["revision"]);
     assert_eq!(row["pods"], json!([{"revision": revision["revision"], "pods": 1}]));
     assert_eq!((&row["strategy"], &row["reload"]), (&json!("EnvironmentVariables"), &json!("Auto")));
+    assert_eq!(row["deliveredAt"], revision["deliveredAt"], "a moment is written as Kubernetes writes it");
     assert_eq!(json["workloads"].as_array().unwrap().len(), 1, "only that App: {json}");
 
     let yaml = run(scout, &["status", "checkout", "-o", "yaml"]).await.ended(0);
@@ -280,6 +281,19 @@ async fn diff_tells_the_next_delivery_and_redeploy_follows_it_to_the_end(scout: 
     let late = run(scout, &["redeploy", "checkout", "--timeout", "2s"]).await;
     assert!(late.stderr.contains("after 2 s App checkout still waits, and goes on in the cluster"), "{}", late.stderr);
     late.ended(1);
+    let interrupted = tokio::process::Command::new("timeout")
+        .args(["--preserve-status", "--signal=INT", "2"])
+        .arg(e2e::artifacts::host_sync_binary().await.unwrap())
+        .args(["redeploy", "checkout"])
+        .env("KUBECONFIG", scout.cluster().kubeconfig())
+        .output();
+    let interrupted = Ran::of(&interrupted.await.unwrap());
+    assert!(
+        interrupted.stderr.contains("the delivery of App checkout goes on in the cluster"),
+        "{}",
+        interrupted.stderr
+    );
+    interrupted.ended(130);
     let asked = run(scout, &["redeploy", "checkout", "--no-wait"]).await.ended(0);
     assert!(asked.contains("a delivery is asked for"), "{asked}");
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use host_sync_core::history::UnixSeconds;
 use k8s_openapi::jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// All is well.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
@@ -121,6 +121,15 @@ pub(super) fn span(seconds: i64) -> String {
 /// A moment, in UTC.
 pub(super) fn moment(at: UnixSeconds) -> String {
     Timestamp::from_second(at).map_or_else(|_| at.to_string(), |time| time.to_string())
+}
+
+/// Writes a moment for programs as Kubernetes writes one.
+#[allow(clippy::ref_option, reason = "serde asks with a reference to the field")]
+pub(super) fn as_moment<S: Serializer>(
+    at: &Option<UnixSeconds>,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    at.map(moment).serialize(serializer)
 }
 
 /// A number of things in words.

@@ -3,6 +3,8 @@
 use host_sync_core::history::UnixSeconds;
 use serde::Serialize;
 
+use crate::commands::output::as_moment;
+
 /// How a step of a chain stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(in crate::commands) enum StepState {
@@ -29,7 +31,8 @@ pub(in crate::commands) struct Step {
     pub(in crate::commands) name: &'static str,
     /// How it stands.
     pub(in crate::commands) state: StepState,
-    /// Since when, in seconds since 1970, where that is known.
+    /// Since when, where that is known.
+    #[serde(serialize_with = "as_moment")]
     pub(in crate::commands) at: Option<UnixSeconds>,
     /// What there is to say.
     pub(in crate::commands) says: String,

@@ -84,7 +84,7 @@ mod tests {
             "Deployment shop/api\n\
              \n\
              checkout/production  EnvironmentVariables, Auto\n  \
-             ✓ store          SecretStore files: the latest read of files in /var/scout/secrets succeeded; read again within 66s  [2001-09-09T01:46:40Z, 5m ago]\n  \
+             ✓ store          SecretStore files: the latest read of files in /var/scout/secrets succeeded; read again within 66s, or when a file changes  [2001-09-09T01:46:40Z, 5m ago]\n  \
              ✓ Secret         Secret scout.checkout.bb holds revision bb  [2001-09-09T01:46:40Z, 5m ago]\n  \
              ✓ desired state  desired-state.shop wants revision bb here, at the next admission  [2001-09-09T01:46:40Z, 5m ago]\n  \
              ✓ admission      the pod template holds revision bb\n  \

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::api::{self, AppStatus, EnvironmentStatus};
 use crate::commands::cluster::{AppSeen, Facts, NamespaceSeen, WorkloadSeen};
-use crate::commands::output::span;
+use crate::commands::output::{as_moment, span};
 use crate::parse::refresh_interval;
 
 /// How a linked workload stands.
@@ -66,7 +66,8 @@ pub(in crate::commands) struct Row {
     pub(in crate::commands) state: State,
     /// What it waits for, or what is wrong.
     pub(in crate::commands) reason: Option<String>,
-    /// In seconds since 1970.
+    /// When the newest delivery was decided.
+    #[serde(serialize_with = "as_moment")]
     pub(in crate::commands) delivered_at: Option<UnixSeconds>,
     pub(in crate::commands) store: String,
     /// As far as it can be known: host-sync's own schedule is in no object.
@@ -317,5 +318,7 @@ pub(in crate::commands) fn next_refresh(facts: &Facts, store: &str) -> String {
     }
     // A tenth more is host-sync's jitter.
     let latest = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX).saturating_mul(11) / 10;
-    format!("within {}", span(latest))
+    let watched =
+        if seen.spec.as_ref().is_some_and(|spec| spec.file.is_some()) { ", or when a file changes" } else { "" };
+    format!("within {}{watched}", span(latest))
 }
