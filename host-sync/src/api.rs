@@ -293,12 +293,16 @@ pub struct EnvironmentStatus {
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadCounts {
     /// Every replica runs the newest revision.
+    #[schemars(with = "i32")]
     pub ready: u32,
     /// Its rollout is on its way.
+    #[schemars(with = "i32")]
     pub rolling: u32,
     /// It does not hold the newest revision: manual, budget, paused, contested, ignored.
+    #[schemars(with = "i32")]
     pub pending: u32,
     /// Its rollout failed.
+    #[schemars(with = "i32")]
     pub failed: u32,
 }
 
