@@ -288,7 +288,7 @@ pub struct EnvironmentStatus {
     pub workloads: WorkloadCounts,
 }
 
-/// How many linked workloads are where.
+/// How many linked workloads are where. In the schema as `i32`: Kubernetes warns of a format `uint32`, which it does not know.
 #[derive(KubeSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadCounts {
