@@ -12,9 +12,10 @@ use e2e::installation::chart::{RELEASE, chart};
 use serde_json::Value;
 
 /// Every switch of the chart and every value that changes more than a text, each as arguments of Helm.
-const VARIANTS: [&[&str]; 9] = [
+const VARIANTS: [&[&str]; 10] = [
     &[],
     &["--set", "crds.install=false,podDisruptionBudget.enabled=false,hostSync.replicas=1,policyServer.replicas=1"],
+    &["--set", "namespaces={default,kube-public}"],
     &["--set", "networkPolicy.enabled=true"],
     &[
         "--set-json",

@@ -33,6 +33,7 @@ async fn unknown_and_impossible_values_are_refused_by_name() {
         ("policy.onMissingState=Strip", "value must be one of 'Reject', 'Accept'"),
         ("policy.timeoutSeconds=31", "/policy/timeoutSeconds"),
         ("policy.timeoutSeconds=4", "policy.timeoutEvalSeconds must not exceed policy.timeoutSeconds"),
+        ("namespaces={shop,scout-system}", "namespaces must not hold scout-system"),
         ("hostSync.rolloutsInFlight=0", "/hostSync/rolloutsInFlight"),
         ("hostSync.pruneDelay=soon", "/hostSync/pruneDelay"),
         ("hostSync.image.digest=latest", "/hostSync/image/digest"),
@@ -145,6 +146,19 @@ async fn nobody_may_list_or_watch_secrets_and_nobody_may_everything() {
             assert!(!["apiGroups", "resources", "verbs"].iter().any(|field| holds(field, "*")), "{rule}");
         }
     }
+}
+
+#[tokio::test]
+async fn with_named_namespaces_no_right_on_namespaced_objects_is_cluster_wide_and_the_policy_sees_no_other() {
+    let (helm, _home) = helm().await;
+    let objects = objects(&helm, &["--set-json", r#"namespaces=["shop","42"]"#]).await;
+    for rule in the(&objects, "ClusterRole")["rules"].as_array().unwrap() {
+        let named = rule["resources"] == json!(["namespaces"]) && rule["resourceNames"] == json!(["shop", "42"]);
+        assert!(named || rule["apiGroups"] == json!(["scout.commandk.dev"]), "{rule}");
+    }
+    let expressions = &the(&objects, "ClusterAdmissionPolicy")["spec"]["namespaceSelector"]["matchExpressions"];
+    let expected = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop", "42"]});
+    assert!(expressions.as_array().unwrap().contains(&expected), "{expressions}");
 }
 
 #[tokio::test]
