@@ -126,10 +126,10 @@ async fn versions_agree() {
     let crds: Vec<Value> =
         serde_saphyr::from_str(chart["annotations"]["artifacthub.io/crds"].as_str().unwrap()).unwrap();
     let mut named: Vec<&Value> = crds.iter().map(|crd| &crd["name"]).collect();
-    named.sort_by_key(|name| name.to_string());
+    named.sort_by_key(ToString::to_string);
     let rendered = objects.iter().filter(|object| object["kind"] == "CustomResourceDefinition");
     let mut rendered: Vec<&Value> = rendered.map(|crd| &crd["metadata"]["name"]).collect();
-    rendered.sort_by_key(|name| name.to_string());
+    rendered.sort_by_key(ToString::to_string);
     assert_eq!(named, rendered, "artifacthub.io/crds of host-sync/chart/Chart.yaml");
 }
 

@@ -299,4 +299,17 @@ mod tests {
         let observation = Observation { config_maps: vec![Arc::new(config_map)], ..Observation::default() };
         assert!(matches!(observe(&observation, &Reach::Everywhere).snapshot.states["shop"], StateFacts::Unreadable(_)));
     }
+
+    #[test]
+    fn a_namespace_beyond_reach_is_not_taken_to_be_gone_but_one_within_it_is() {
+        let records = ["desired-state.shop", "desired-state.other"].map(|name| {
+            let config_map = json!({"metadata": {"name": name}, "data": {}});
+            Arc::new(serde_json::from_value::<ConfigMap>(config_map).unwrap())
+        });
+        let observation = Observation { config_maps: records.to_vec(), ..Observation::default() };
+        let namespaces = observe(&observation, &Reach::of(&["shop".to_owned()])).snapshot.namespaces;
+        let unwatched = NamespaceFacts { unwatched: true, ..NamespaceFacts::default() };
+        assert_eq!(namespaces, BTreeMap::from([("other".to_owned(), unwatched)]));
+        assert!(observe(&observation, &Reach::of(&[])).snapshot.namespaces.is_empty());
+    }
 }

@@ -67,8 +67,9 @@ impl Watches {
         let namespaces = watches.map(|config| keep(&mut tasks, Api::all(client.clone()), config, wake)).collect();
         let own = Api::namespaced(client.clone(), own_namespace);
         let config_maps = keep(&mut tasks, own, watcher::Config::default(), wake);
-        let apis = reach.apis(client).into_iter();
-        let workloads = apis.map(|(of, api)| (of, keep(&mut tasks, api, watcher::Config::default(), wake))).collect();
+        let reached = reach.apis(client).into_iter();
+        let workloads =
+            reached.map(|(of, api)| (of, keep(&mut tasks, api, watcher::Config::default(), wake))).collect();
         Self { apps, stores, namespaces, config_maps, workloads, _tasks: tasks }
     }
 
