@@ -81,6 +81,21 @@ async fn the_policy_is_the_one_of_its_metadata_and_of_the_webhook_that_the_scena
 }
 
 #[tokio::test]
+async fn the_values_that_the_readme_shows_are_taken() {
+    let (helm, home) = helm().await;
+    let readme = file("host-sync/chart/README.md");
+    let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let values = home.path().join("values.yaml");
+        std::fs::write(&values, block).unwrap();
+        let objects = objects(&helm, &["--values", values.to_str().unwrap()]).await;
+        let pod = &the(&objects, "Deployment")["spec"]["template"]["spec"];
+        assert_eq!(pod["volumes"][0]["name"], pod["containers"][0]["volumeMounts"][0]["name"]);
+    }
+}
+
+#[tokio::test]
 async fn a_digest_is_what_counts() {
     let (helm, _home) = helm().await;
     let digest = format!("sha256:{}", "0".repeat(64));
@@ -123,6 +138,9 @@ async fn versions_agree() {
     let objects = objects(&helm, &[]).await;
     let image = &the(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["image"];
     assert!(image.as_str().unwrap().ends_with(&format!(":v{version}")), "{image}");
+    let listed = chart["annotations"]["artifacthub.io/images"].as_str().unwrap();
+    let listed: Value = serde_saphyr::from_str(listed).unwrap();
+    assert_eq!(listed[0]["image"], *image, "artifacthub.io/images of host-sync/chart/Chart.yaml");
     let crds: Vec<Value> =
         serde_saphyr::from_str(chart["annotations"]["artifacthub.io/crds"].as_str().unwrap()).unwrap();
     let mut named: Vec<&Value> = crds.iter().map(|crd| &crd["name"]).collect();
