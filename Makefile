@@ -43,8 +43,8 @@ policy: tools ## Build the annotated policy and print where it is
 
 .PHONY: chart
 chart: rust ## Write the custom resources of the Helm chart anew, from the Rust types
-	$(CARGO) run --locked --bin host-sync -- crds > target/crds.yaml
-	mv target/crds.yaml host-sync/chart/files/crds.yaml
+	$(CARGO) run --locked --bin host-sync -- crds > host-sync/chart/files/crds.yaml.part
+	mv host-sync/chart/files/crds.yaml.part host-sync/chart/files/crds.yaml
 
 .PHONY: clean
 clean: ## Remove what was built here; the test Kubernetes in ~/.cache/scout stays
