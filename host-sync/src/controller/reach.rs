@@ -19,7 +19,9 @@ pub enum Reach {
 impl Reach {
     /// These namespaces; none means every one.
     pub fn of(namespaces: &[String]) -> Self {
-        if namespaces.is_empty() { Self::Everywhere } else { Self::Namespaces(namespaces.iter().cloned().collect()) }
+        // An environment variable that is set and empty is one empty name.
+        let named: BTreeSet<String> = namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
+        if named.is_empty() { Self::Everywhere } else { Self::Namespaces(named) }
     }
 
     /// Whether a namespace is within it.
@@ -53,5 +55,17 @@ impl Reach {
                 namespaces.iter().map(by_name).collect()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_means_every_namespace() {
+        assert_eq!(Reach::of(&[String::new()]), Reach::Everywhere);
+        let shop = Reach::of(&["shop".to_owned(), String::new()]);
+        assert!(shop.holds("shop") && !shop.holds("") && !shop.holds("other"));
     }
 }
