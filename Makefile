@@ -41,6 +41,11 @@ check: rust ## Check format, lints, purity of the cores and, where cargo-deny is
 policy: tools ## Build the annotated policy and print where it is
 	policy/build.sh
 
+.PHONY: chart
+chart: rust ## Write the custom resources of the Helm chart anew, from the Rust types
+	$(CARGO) run --locked --bin host-sync -- crds > host-sync/chart/files/crds.yaml.part
+	mv host-sync/chart/files/crds.yaml.part host-sync/chart/files/crds.yaml
+
 .PHONY: clean
 clean: ## Remove what was built here; the test Kubernetes in ~/.cache/scout stays
 	$(CARGO) clean

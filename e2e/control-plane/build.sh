@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the Kubernetes that e2e runs on, from the Go modules pinned here and in ../kwok, and prints the folder that holds it.
+# Builds the Kubernetes that e2e runs on, and Helm, from the Go modules pinned here, in ../kwok and in ../helm, and prints the folder
+# that holds them.
 #
-#   build.sh [NAME...]    NAME: etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kwok; default: all
+#   build.sh [NAME...]    NAME: etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kwok helm; default: all
 #
 # The result lies outside target/ and is keyed by what it is built from, so each binary is built once per machine and version.
 # What KUBEBUILDER_ASSETS and TEST_ASSET_* name, as with envtest, is found by e2e itself; it asks here only for what they lack.
@@ -11,9 +12,9 @@ release=1.37.2
 version="-X k8s.io/component-base/version.gitVersion=v$release -X k8s.io/client-go/pkg/version.gitVersion=v$release"
 version="$version -X k8s.io/component-base/version.gitMajor=${release%%.*} -X k8s.io/component-base/version.gitMinor=37"
 
-key=$({ cat "$here/go.mod" "$here/../kwok/go.mod"; echo "$version"; uname -sm; } | sha256sum | cut -c1-12)
+key=$({ cat "$here/go.mod" "$here/../kwok/go.mod" "$here/../helm/go.mod"; echo "$version"; uname -sm; } | sha256sum | cut -c1-12)
 out="${XDG_CACHE_HOME:-$HOME/.cache}/scout/kubernetes-$release-$key"
-[ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kwok
+[ $# -gt 0 ] || set -- etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl kwok helm
 
 # missing NAMES: those that are not built yet; a finished file is moved into place at once, so being there means being whole.
 missing() {
@@ -62,6 +63,7 @@ if [ -n "$(missing "$@")" ]; then
       kwok)
         build kwok sigs.k8s.io/kwok/cmd/kwok kwok
         stages ;;
+      helm) build helm helm.sh/helm/v4/cmd/helm helm ;;
       *)
         echo "$name is none of the binaries that $0 builds" >&2
         exit 2 ;;

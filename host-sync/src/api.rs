@@ -288,17 +288,21 @@ pub struct EnvironmentStatus {
     pub workloads: WorkloadCounts,
 }
 
-/// How many linked workloads are where.
+/// How many linked workloads are where. In the schema as `i32`: Kubernetes warns of a format `uint32`, which it does not know.
 #[derive(KubeSchema, Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadCounts {
     /// Every replica runs the newest revision.
+    #[schemars(with = "i32")]
     pub ready: u32,
     /// Its rollout is on its way.
+    #[schemars(with = "i32")]
     pub rolling: u32,
     /// It does not hold the newest revision: manual, budget, paused, contested, ignored.
+    #[schemars(with = "i32")]
     pub pending: u32,
     /// Its rollout failed.
+    #[schemars(with = "i32")]
     pub failed: u32,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use host_sync_core::plan::Limits;
 
-use crate::controller::Settings;
+use crate::controller::{Reach, Settings};
 use crate::parse;
 
 pub use arguments::{
@@ -166,6 +166,9 @@ pub struct ClusterArguments {
     /// host-sync's own namespace: it holds the desired state, which the policy's settings name too
     #[arg(long, env = "SCOUT_NAMESPACE", default_value = "scout-system")]
     pub namespace: String,
+    /// The only namespaces to deliver to, with commas between; default: every namespace of an environment
+    #[arg(long, env = "SCOUT_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    pub namespaces: Vec<String>,
     /// How many rollouts may be in flight at a time because of Scout
     #[arg(long, env = "SCOUT_ROLLOUTS_IN_FLIGHT", default_value_t = Limits::default().rollouts_in_flight, value_parser = at_least_one)]
     pub rollouts_in_flight: usize,
@@ -182,6 +185,7 @@ impl ClusterArguments {
     pub fn settings(&self) -> Settings {
         Settings {
             namespace: self.namespace.clone(),
+            reach: Reach::of(&self.namespaces),
             limits: Limits {
                 rollouts_in_flight: self.rollouts_in_flight,
                 revision_history_limit: self.revision_history_limit,

@@ -178,6 +178,11 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use policy_core::names::{AppName, Environment};
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -200,5 +205,27 @@ mod tests {
             assert!(text.contains(line), "{line} is not in {text}");
         }
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[test]
+    fn the_charts_dashboard_asks_for_metrics_that_there_are() {
+        let metrics = Metrics::default();
+        let (app, environment) = (AppName::parse("checkout").unwrap(), Environment::parse("production").unwrap());
+        metrics.delivered(&AppEnvironment { app, environment });
+        metrics.fetched("files", "Success", Duration::from_millis(3));
+        metrics.rollout_ended(RolloutEnd::Failed);
+        let text = metrics.text();
+        let exposed: BTreeSet<&str> = text.lines().filter_map(|line| line.split(['{', ' ']).next()).collect();
+        let dashboard: Value = serde_json::from_str(include_str!("../chart/files/grafana-dashboard.json")).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap();
+        for target in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+            let expression = target["expr"].as_str().unwrap();
+            let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let named: Vec<&str> = words.filter(|word| word.starts_with("scout_")).collect();
+            assert!(!named.is_empty(), "{expression}");
+            for name in named {
+                assert!(exposed.contains(name), "{name} is asked for and is not in {text}");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Command;
 
 /// Every program, with the variable that names it directly where envtest has one.
-const PROGRAMS: [(&str, Option<&str>); 7] = [
+const PROGRAMS: [(&str, Option<&str>); 8] = [
     ("etcd", Some("TEST_ASSET_ETCD")),
     ("kube-apiserver", Some("TEST_ASSET_KUBE_APISERVER")),
     ("kubectl", Some("TEST_ASSET_KUBECTL")),
@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, Option<&str>); 7] = [
     ("kube-scheduler", None),
     ("kubelet", None),
     ("kwok", None),
+    ("helm", None),
 ];
 
 /// The programs of one cluster.
@@ -66,8 +67,9 @@ fn named_by_user(name: &str, variable: Option<&str>) -> Result<Option<PathBuf>> 
         }
         return absolute(&path).map(Some);
     }
-    // kwok is never taken from there: its stages must be of the same version.
-    let folder = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty() && name != "kwok");
+    // kwok is never taken from there, as its stages must be of the same version, and Helm is none of Kubernetes' own programs.
+    let own = ["kwok", "helm"].contains(&name);
+    let folder = env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty() && !own);
     match folder.map(|folder| PathBuf::from(folder).join(name)) {
         Some(path) if path.is_file() => absolute(&path).map(Some),
         _ => Ok(None),

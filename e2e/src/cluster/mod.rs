@@ -11,6 +11,7 @@ mod certificates;
 mod control_plane;
 mod directory;
 mod fake_nodes;
+mod helm;
 mod identities;
 mod image;
 mod kubectl;
@@ -24,6 +25,7 @@ use anyhow::{Context, Result};
 use tokio::sync::Mutex;
 
 pub use audit::{AuditEvent, AuditObject, AuditStatus, AuditUser};
+pub use helm::Helm;
 pub use image::IMAGE;
 pub use kubectl::KubectlOutput;
 

@@ -1,10 +1,10 @@
 //! Scout, installed in a throw-away cluster: the custom resources, the policy behind a real webhook, host-sync as a process
 //! of its own with its own rights, and a file store in the cluster's directory.
 
+pub mod chart;
 mod host_sync;
 mod objects;
 mod progress;
-mod rights;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -22,15 +22,12 @@ use crate::gateway::Gateway;
 use crate::policy_host::{PolicyHost, PolicyHostOptions};
 use crate::webhook;
 
+use chart::Account;
 pub use host_sync::HostSync;
 pub use progress::{SecretVariables, container, variables};
 
 /// host-sync's own namespace.
 pub const NAMESPACE: &str = "scout-system";
-/// The user that host-sync acts as.
-pub const HOST_SYNC: &str = "scout-host-sync";
-/// The user that the policy host reads ConfigMaps as.
-const POLICY_SERVER: &str = "scout-policy-server";
 /// The SecretStore of every installation.
 pub const STORE: &str = "files";
 /// How long a wait may last: far beyond what a loaded machine needs.
@@ -87,9 +84,10 @@ impl Installation {
         if options.fake_nodes > 0 {
             cluster.join_fake_nodes(options.fake_nodes).await?;
         }
-        progress("installing the custom resources and host-sync's rights");
-        install_crds(&cluster, &binary).await?;
-        rights::install(&cluster, NAMESPACE, HOST_SYNC, POLICY_SERVER).await?;
+        progress("installing the chart");
+        chart::install_neighbours(&cluster).await?;
+        // host-sync runs as a process here, with the rights of the chart's account: there is no image of it to run.
+        chart::install(&cluster, &["--set", "hostSync.replicas=0"]).await?;
         let store = cluster.dir().join("store");
         std::fs::create_dir(&store).with_context(|| format!("creating {}", store.display()))?;
         objects::apply(
@@ -106,13 +104,13 @@ impl Installation {
             id: "scout".to_owned(),
             settings: options.settings,
             allowed_to_mutate: true,
-            client: cluster.client_for(POLICY_SERVER, &[]).await?,
+            client: Account::policy_server().client(&cluster).await?,
             port: None,
         })
         .await?;
         webhook::install(&cluster.client(), &policy_host).await?;
         progress("starting host-sync");
-        let gateway = Gateway::start(cluster.client_for(HOST_SYNC, &[]).await?, cluster.dir()).await?;
+        let gateway = Gateway::start(Account::host_sync().client(&cluster).await?, cluster.dir()).await?;
         let host_sync =
             HostSync::new("host-sync", binary, gateway.kubeconfig(), &cluster.logs_dir(), options.host_sync_arguments);
         host_sync.start().await?;
@@ -159,8 +157,8 @@ impl Installation {
 
     /// The requests by which host-sync could have changed something, so far.
     pub fn host_sync_writes(&self) -> Result<Vec<AuditEvent>> {
-        let events = self.cluster.audit_events()?;
-        Ok(events.into_iter().filter(|event| event.user.username == HOST_SYNC && event.is_write()).collect())
+        let (events, account) = (self.cluster.audit_events()?, Account::host_sync());
+        Ok(events.into_iter().filter(|event| event.user.username == account.user && event.is_write()).collect())
     }
 
     /// Runs a command of host-sync's command line as the cluster's administrator; returns what it printed.
@@ -191,16 +189,6 @@ impl Installation {
         writer.abort();
         output
     }
-}
-
-async fn install_crds(cluster: &Cluster, binary: &Path) -> Result<()> {
-    let output = Command::new(binary).arg("crds").output().await.context("running host-sync crds")?;
-    ensure!(output.status.success(), "host-sync crds failed: {}", String::from_utf8_lossy(&output.stderr));
-    let crds = String::from_utf8(output.stdout).context("reading what host-sync crds printed")?;
-    cluster.kubectl_with_input(&["apply", "--server-side", "-f", "-"], &crds).await?.success()?;
-    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "crd/apps.scout.commandk.dev"];
-    cluster.kubectl(&[&wait[..], &["crd/secretstores.scout.commandk.dev"]].concat()).await?.success()?;
-    Ok(())
 }
 
 /// Asks again and again until there is an answer; the error names what was waited for and what was seen last.

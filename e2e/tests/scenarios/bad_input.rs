@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::artifacts::policy_module;
 use e2e::cluster::KubectlOutput;
+use e2e::installation::chart::Account;
 use e2e::installation::{Answer, Installation, NAMESPACE, container, eventually, variables};
 use e2e::manifests::{app, deployment, environment, link, namespace};
 use e2e::policy_host::{PolicyHost, PolicyHostOptions};
@@ -299,7 +300,7 @@ async fn settings_say_whether_a_workload_without_a_desired_state_is_admitted_and
         id: "scout".to_owned(),
         settings: json!({}),
         allowed_to_mutate: true,
-        client: scout.cluster().client_for("scout-policy-server", &[]).await.unwrap(),
+        client: Account::policy_server().client(scout.cluster()).await.unwrap(),
         port: None,
     };
     for (settings, problem) in [

@@ -23,6 +23,8 @@ pub struct NamespaceFacts {
     pub environment: Option<Environment>,
     /// Whether it is being deleted.
     pub terminating: bool,
+    /// Whether host-sync was told to leave it alone: it is there as far as anybody knows, and what it holds stays.
+    pub unwatched: bool,
 }
 
 /// The desired-state ConfigMap of a namespace.
@@ -187,7 +189,11 @@ mod tests {
 
     #[test]
     fn a_terminating_namespace_has_no_environment() {
-        let facts = |terminating| NamespaceFacts { environment: Environment::parse("production").ok(), terminating };
+        let facts = |terminating| NamespaceFacts {
+            environment: Environment::parse("production").ok(),
+            terminating,
+            ..NamespaceFacts::default()
+        };
         let namespaces = BTreeMap::from([("shop".to_owned(), facts(false)), ("gone".to_owned(), facts(true))]);
         let snapshot = Snapshot { namespaces, ..Snapshot::default() };
         assert!(snapshot.environment_of("shop").is_some());

@@ -8,7 +8,7 @@ use host_sync_core::plan::Limits;
 
 use super::{ConnectionArguments, ScoutArguments, duration};
 use crate::commands::{Output, TextOutput};
-use crate::controller::Settings;
+use crate::controller::{Reach, Settings};
 
 /// `status`.
 #[derive(Debug, Clone, Args)]
@@ -153,6 +153,9 @@ pub struct DiffArguments {
     /// How to print
     #[arg(long, short, default_value = "text")]
     pub output: TextOutput,
+    /// The only namespaces to deliver to, as host-sync has them
+    #[arg(long, env = "SCOUT_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    pub namespaces: Vec<String>,
     /// Exit with 3 when something would change
     #[arg(long)]
     pub exit_code: bool,
@@ -167,7 +170,11 @@ pub struct DiffArguments {
 impl DiffArguments {
     /// As the controller takes them.
     pub fn settings(&self) -> Settings {
-        Settings { namespace: self.scout.scout_namespace.clone(), limits: Limits::default() }
+        Settings {
+            namespace: self.scout.scout_namespace.clone(),
+            reach: Reach::of(&self.namespaces),
+            limits: Limits::default(),
+        }
     }
 }
 

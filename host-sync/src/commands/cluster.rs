@@ -260,6 +260,7 @@ fn namespace_facts(namespace: &Namespace) -> NamespaceFacts {
     NamespaceFacts {
         environment: namespace.labels().get(ENVIRONMENT_LABEL).and_then(|label| Environment::parse(label).ok()),
         terminating: namespace.metadata.deletion_timestamp.is_some(),
+        unwatched: false,
     }
 }
 

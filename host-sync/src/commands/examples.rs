@@ -71,7 +71,7 @@ pub(super) fn condition(type_: &str, status: &str, reason: &str, message: &str) 
 impl Shop {
     pub(super) fn facts(&self) -> Facts {
         let namespace = NamespaceSeen {
-            facts: Ok(Some(NamespaceFacts { environment: Some(production()), terminating: false })),
+            facts: Ok(Some(NamespaceFacts { environment: Some(production()), terminating: false, unwatched: false })),
             state: Ok(Some(StateFacts::Readable(self.state()))),
             history: Ok(Some(BTreeMap::from([(app_name(), AppHistory::new(DELIVERED, production()))]))),
             workloads: Ok(vec![workload_seen(&self.deployment())]),

@@ -8,6 +8,7 @@ mod backoff;
 mod events;
 mod fetches;
 pub(crate) mod observe;
+mod reach;
 mod report;
 mod revision_key;
 pub(crate) mod rollouts;
@@ -45,6 +46,7 @@ use apply::{Applied, Effects, Failures, write_status};
 use events::Events;
 use fetches::{Fetches, Target};
 use observe::{Observed, observe};
+pub use reach::Reach;
 use rollouts::Rollouts;
 use stores::Stores;
 use trail::OnTheirWay;
@@ -63,6 +65,8 @@ const RETRY: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// host-sync's own namespace.
     pub namespace: String,
+    /// Where it may deliver to.
+    pub reach: Reach,
     /// The plan's limits.
     pub limits: Limits,
 }
@@ -100,7 +104,7 @@ impl Controller {
         trail: Option<Trail>,
     ) -> Result<Self> {
         let wake = Wake::default();
-        let watches = Watches::start(&client, &settings.namespace, &wake);
+        let watches = Watches::start(&client, &settings.namespace, &settings.reach, &wake);
         let key = revision_key::read_or_create(&client, &settings.namespace).await?;
         watches.ready().await?;
         let (answer, answers) = mpsc::unbounded_channel();
@@ -162,7 +166,7 @@ impl Controller {
     }
 
     async fn observe(&mut self) -> Result<Observed> {
-        let observed = observe(&self.watches.observation());
+        let observed = observe(&self.watches.observation(), &self.settings.reach);
         let rollouts = self.rollouts.refresh(&self.client, &observed.rolling_candidates(), &observed.workloads).await?;
         Ok(observed.with_rollouts(&rollouts))
     }
@@ -391,7 +395,7 @@ pub async fn plan_once(client: &Client, settings: &Settings) -> Result<Plan> {
 
 /// One look and its plan: what is there, Secrets included, and what would be done now. Writes nothing.
 pub(crate) async fn look_once(client: &Client, settings: &Settings) -> Result<(Snapshot, Plan)> {
-    let observed = observe(&watches::read_once(client, &settings.namespace).await?);
+    let observed = observe(&watches::read_once(client, &settings.namespace, &settings.reach).await?, &settings.reach);
     let rollouts = Rollouts::default().refresh(client, &observed.rolling_candidates(), &observed.workloads).await?;
     let mut observed = observed.with_rollouts(&rollouts);
     let mut stores = Stores::new(Wake::default());

@@ -20,6 +20,7 @@ use policy_core::names::{
     REQUESTED_ANNOTATION, WorkloadKind, delivery_history_name, desired_state_name,
 };
 
+use super::reach::Reach;
 use crate::api;
 use crate::parse;
 
@@ -71,7 +72,9 @@ pub(super) struct Observed {
 }
 
 /// Parses everything. Rollouts are not known from metadata; [`Observed::with_rollouts`] adds them.
-pub(super) fn observe(observation: &Observation) -> Observed {
+///
+/// A namespace beyond host-sync's reach that a link or a record names is taken to be there and to hold what it held.
+pub(super) fn observe(observation: &Observation, reach: &Reach) -> Observed {
     let mut snapshot = Snapshot::default();
     let mut apps = BTreeMap::new();
     for object in &observation.apps {
@@ -90,12 +93,14 @@ pub(super) fn observe(observation: &Observation) -> Observed {
         let facts = NamespaceFacts {
             environment: label.and_then(|label| Environment::parse(label).ok()),
             terminating: namespace.metadata.deletion_timestamp.is_some(),
+            unwatched: false,
         };
         snapshot.namespaces.insert(namespace.name_any(), facts);
     }
     for config_map in &observation.config_maps {
         observe_records(config_map, &mut snapshot);
     }
+    observe_unwatched(&mut snapshot, reach);
     let mut workloads = BTreeMap::new();
     for workload in &observation.workloads {
         let namespace = workload.namespace().unwrap_or_default();
@@ -106,6 +111,15 @@ pub(super) fn observe(observation: &Observation) -> Observed {
         }
     }
     Observed { snapshot, apps, stores, workloads }
+}
+
+fn observe_unwatched(snapshot: &mut Snapshot, reach: &Reach) {
+    let environments = snapshot.apps.values().flat_map(|app| app.environments.values());
+    let linked = environments.flat_map(|environment| environment.links.keys());
+    let named = linked.chain(snapshot.states.keys()).chain(snapshot.histories.keys());
+    let unwatched: Vec<String> = named.filter(|namespace| !reach.holds(namespace)).cloned().collect();
+    let facts = NamespaceFacts { unwatched: true, ..NamespaceFacts::default() };
+    snapshot.namespaces.extend(unwatched.into_iter().map(|namespace| (namespace, facts.clone())));
 }
 
 fn observe_app(object: &DynamicObject) -> (ObservedApp, Option<config::App>) {
@@ -272,7 +286,7 @@ mod tests {
             Arc::new(serde_json::from_value::<DynamicObject>(object).unwrap())
         };
         let observation = Observation { apps: vec![app("bad", "../x"), app("good", "x")], ..Observation::default() };
-        let observed = observe(&observation);
+        let observed = observe(&observation, &Reach::Everywhere);
         assert_eq!(observed.snapshot.apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["good"]);
         assert_eq!(observed.snapshot.unparsable_apps.iter().map(AppName::as_str).collect::<Vec<_>>(), ["bad"]);
         assert!(observed.apps["bad"].error.as_deref().unwrap().contains("source path"));
@@ -283,6 +297,19 @@ mod tests {
         let config_map: ConfigMap =
             serde_json::from_value(json!({"metadata": {"name": "desired-state.shop"}, "data": {}})).unwrap();
         let observation = Observation { config_maps: vec![Arc::new(config_map)], ..Observation::default() };
-        assert!(matches!(observe(&observation).snapshot.states["shop"], StateFacts::Unreadable(_)));
+        assert!(matches!(observe(&observation, &Reach::Everywhere).snapshot.states["shop"], StateFacts::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_namespace_beyond_reach_is_not_taken_to_be_gone_but_one_within_it_is() {
+        let records = ["desired-state.shop", "desired-state.other"].map(|name| {
+            let config_map = json!({"metadata": {"name": name}, "data": {}});
+            Arc::new(serde_json::from_value::<ConfigMap>(config_map).unwrap())
+        });
+        let observation = Observation { config_maps: records.to_vec(), ..Observation::default() };
+        let namespaces = observe(&observation, &Reach::of(&["shop".to_owned()])).snapshot.namespaces;
+        let unwatched = NamespaceFacts { unwatched: true, ..NamespaceFacts::default() };
+        assert_eq!(namespaces, BTreeMap::from([("other".to_owned(), unwatched)]));
+        assert!(observe(&observation, &Reach::of(&[])).snapshot.namespaces.is_empty());
     }
 }

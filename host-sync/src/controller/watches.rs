@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::observe::Observation;
+use super::reach::Reach;
 use super::wake::Wake;
 use crate::api;
 
@@ -25,9 +26,10 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 pub(super) struct Watches {
     apps: Store<DynamicObject>,
     stores: Store<DynamicObject>,
-    namespaces: Store<PartialObjectMeta<Namespace>>,
+    namespaces: Vec<Store<PartialObjectMeta<Namespace>>>,
     config_maps: Store<ConfigMap>,
-    workloads: Store<PartialObjectMeta<Deployment>>,
+    /// By the namespace that they are of, where host-sync reaches some only.
+    workloads: Vec<(Option<String>, Store<PartialObjectMeta<Deployment>>)>,
     _tasks: JoinSet<()>,
 }
 
@@ -57,13 +59,17 @@ pub(super) fn raw<K: Resource<DynamicType = ()>>() -> ApiResource {
 
 impl Watches {
     /// Begins to watch; every change wakes.
-    pub(super) fn start(client: &Client, own_namespace: &str, wake: &Wake) -> Self {
+    pub(super) fn start(client: &Client, own_namespace: &str, reach: &Reach, wake: &Wake) -> Self {
         let mut tasks = JoinSet::new();
         let apps = keep_raw(&mut tasks, client, &raw::<api::App>(), wake);
         let stores = keep_raw(&mut tasks, client, &raw::<api::SecretStore>(), wake);
-        let namespaces = keep(&mut tasks, Api::all(client.clone()), wake);
-        let config_maps = keep(&mut tasks, Api::namespaced(client.clone(), own_namespace), wake);
-        let workloads = keep(&mut tasks, Api::all(client.clone()), wake);
+        let watches = reach.namespace_watches().into_iter();
+        let namespaces = watches.map(|config| keep(&mut tasks, Api::all(client.clone()), config, wake)).collect();
+        let own = Api::namespaced(client.clone(), own_namespace);
+        let config_maps = keep(&mut tasks, own, watcher::Config::default(), wake);
+        let reached = reach.apis(client).into_iter();
+        let workloads =
+            reached.map(|(of, api)| (of, keep(&mut tasks, api, watcher::Config::default(), wake))).collect();
         Self { apps, stores, namespaces, config_maps, workloads, _tasks: tasks }
     }
 
@@ -72,9 +78,21 @@ impl Watches {
         let context = "a watch ended before it had listed anything";
         self.apps.wait_until_ready().await.context(context)?;
         self.stores.wait_until_ready().await.context(context)?;
-        self.namespaces.wait_until_ready().await.context(context)?;
         self.config_maps.wait_until_ready().await.context(context)?;
-        self.workloads.wait_until_ready().await.context(context)
+        for namespaces in &self.namespaces {
+            namespaces.wait_until_ready().await.context(context)?;
+        }
+        for (of, workloads) in &self.workloads {
+            // In a namespace that is not there, nobody has rights, and nothing is missed.
+            if of.as_ref().is_none_or(|of| self.has_namespace(of)) {
+                workloads.wait_until_ready().await.context(context)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.iter().any(|namespaces| namespaces.get(&ObjectRef::new(name)).is_some())
     }
 
     /// What the caches show now.
@@ -82,9 +100,9 @@ impl Watches {
         Observation {
             apps: self.apps.state(),
             stores: self.stores.state(),
-            namespaces: self.namespaces.state(),
+            namespaces: self.namespaces.iter().flat_map(Store::state).collect(),
             config_maps: self.config_maps.state(),
-            workloads: self.workloads.state(),
+            workloads: self.workloads.iter().flat_map(|(_, workloads)| workloads.state()).collect(),
         }
     }
 
@@ -113,7 +131,8 @@ impl Watches {
                 self.config_maps.get(&ObjectRef::new(name).within(namespace)).and_then(|one| one.resource_version())
             }
             WrittenKind::Workload => {
-                self.workloads.get(&ObjectRef::new(name).within(namespace)).and_then(|one| one.resource_version())
+                let key = ObjectRef::new(name).within(namespace);
+                self.workloads.iter().find_map(|(_, workloads)| workloads.get(&key)?.resource_version())
             }
         };
         version.is_some_and(|version| at_least(&version, &written.version))
@@ -130,30 +149,40 @@ pub(super) fn at_least(version: &str, other: &str) -> bool {
 }
 
 /// Reads everything once, without a watch.
-pub(super) async fn read_once(client: &Client, own_namespace: &str) -> Result<Observation> {
-    async fn list<K>(api: Api<K>, what: &str) -> Result<Vec<std::sync::Arc<K>>>
+pub(super) async fn read_once(client: &Client, own_namespace: &str, reach: &Reach) -> Result<Observation> {
+    async fn list<K>(api: Api<K>, params: ListParams, what: &str) -> Result<Vec<std::sync::Arc<K>>>
     where
         K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
     {
-        let list = api.list(&ListParams::default()).await.with_context(|| format!("listing {what}"))?;
+        let list = api.list(&params).await.with_context(|| format!("listing {what}"))?;
         Ok(list.items.into_iter().map(std::sync::Arc::new).collect())
     }
+    let all = ListParams::default;
+    let mut namespaces = Vec::new();
+    for watch in reach.namespace_watches() {
+        let params = ListParams { field_selector: watch.field_selector, ..all() };
+        namespaces.extend(list(Api::all(client.clone()), params, "namespaces").await?);
+    }
+    let mut workloads = Vec::new();
+    for (_, api) in reach.apis(client) {
+        workloads.extend(list(api, all(), "Deployments").await?);
+    }
     Ok(Observation {
-        apps: list(Api::all_with(client.clone(), &raw::<api::App>()), "Apps").await?,
-        stores: list(Api::all_with(client.clone(), &raw::<api::SecretStore>()), "SecretStores").await?,
-        namespaces: list(Api::all(client.clone()), "namespaces").await?,
-        config_maps: list(Api::namespaced(client.clone(), own_namespace), "host-sync's own ConfigMaps").await?,
-        workloads: list(Api::all(client.clone()), "Deployments").await?,
+        apps: list(Api::all_with(client.clone(), &raw::<api::App>()), all(), "Apps").await?,
+        stores: list(Api::all_with(client.clone(), &raw::<api::SecretStore>()), all(), "SecretStores").await?,
+        namespaces,
+        config_maps: list(Api::namespaced(client.clone(), own_namespace), all(), "host-sync's own ConfigMaps").await?,
+        workloads,
     })
 }
 
-fn keep<K>(tasks: &mut JoinSet<()>, api: Api<K>, wake: &Wake) -> Store<K>
+fn keep<K>(tasks: &mut JoinSet<()>, api: Api<K>, config: watcher::Config, wake: &Wake) -> Store<K>
 where
     K: Resource<DynamicType: Default + Eq + std::hash::Hash + Clone + Send + Sync>,
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let stream = watcher(api, watcher::Config::default()).modify(trim).reflect(writer);
+    let stream = watcher(api, config).modify(trim).reflect(writer);
     tasks.spawn(follow(stream, wake.clone()));
     store
 }

@@ -160,6 +160,12 @@ fn link_problem(draft: &Draft<'_>, of: &AppEnvironment, namespace: &str) -> Opti
                 "namespace {namespace} does not exist: create it with the label {label}={environment}, or remove the link"
             ),
         ),
+        Some(facts) if facts.unwatched => (
+            "NamespaceNotWatched",
+            format!(
+                "namespace {namespace} is none of those that host-sync was told to watch (--namespaces): add it there, or remove the link{keeps}"
+            ),
+        ),
         Some(facts) if facts.terminating => {
             ("NamespaceTerminating", format!("namespace {namespace} is being deleted: remove the link"))
         }

@@ -121,7 +121,7 @@ impl Cluster {
     }
 
     pub fn label(&mut self, namespace: &str, to: Option<&str>) {
-        let facts = NamespaceFacts { environment: to.map(environment), terminating: false };
+        let facts = NamespaceFacts { environment: to.map(environment), ..NamespaceFacts::default() };
         self.namespaces.insert(namespace.to_owned(), facts);
         self.seen.retain(|((of, _), _), _| of != namespace);
     }
