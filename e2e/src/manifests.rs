@@ -30,43 +30,36 @@ pub fn link_by_label(namespace: &str, key: &str, value: &str) -> Value {
 
 /// A Deployment on a fake node, with a container and an init container, that knows nothing of Scout.
 pub fn deployment(namespace: &str, name: &str) -> Value {
-    json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "nodeSelector": {NODE_LABEL: "fake"},
-                    "initContainers": [{"name": "prepare", "image": "none"}],
-                    "containers": [{"name": "main", "image": "none", "env": [{"name": "PLAIN", "value": "as written"}]}],
-                },
-            },
-        },
-    })
+    let pods = json!({
+        "nodeSelector": {NODE_LABEL: "fake"},
+        "initContainers": [{"name": "prepare", "image": "none"}],
+        "containers": [{"name": "main", "image": "none", "env": [{"name": "PLAIN", "value": "as written"}]}],
+    });
+    deployment_of(namespace, name, &pods)
 }
 
 /// A Deployment whose container runs a shell script on the real node.
 pub fn real_deployment(namespace: &str, name: &str, script: &str) -> Value {
+    let container = json!({
+        "name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", script],
+    });
+    let pods = json!({
+        "nodeSelector": {NODE_LABEL: "real"},
+        "hostNetwork": true,
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+    });
+    deployment_of(namespace, name, &pods)
+}
+
+fn deployment_of(namespace: &str, name: &str, pods: &Value) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": {"app": name}},
-            "template": {
-                "metadata": {"labels": {"app": name}},
-                "spec": {
-                    "nodeSelector": {NODE_LABEL: "real"},
-                    "hostNetwork": true,
-                    "terminationGracePeriodSeconds": 0,
-                    "containers": [{
-                        "name": "main", "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", script],
-                    }],
-                },
-            },
+            "template": {"metadata": {"labels": {"app": name}}, "spec": pods},
         },
     })
 }

@@ -181,3 +181,24 @@ async fn s7_the_strategy_is_per_app_for_all_its_environments() {
     assert!(format!("{error:#}").contains("deploymentStrategy"), "{error:#}");
     scout.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_readme_shows_works_as_written() {
+    let scout = install().await;
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+    let shown = readme.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let example = shown.replace("/var/scout/secrets", scout.store().to_str().unwrap());
+    assert_ne!(shown, example, "the store's folder is this installation's");
+    let apply = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    scout.cluster().kubectl_with_input(&apply, &example).await.unwrap().success().unwrap();
+    scout.save("checkout/production.yaml", "DB_URL: postgres://db\n").unwrap();
+    let first = scout.delivered("checkout", "production", "").await.unwrap();
+    let created = scout.create(&deployment("shop", "api")).await.unwrap();
+    assert_eq!(scout.variable(&created, "main", "DB_URL").await.unwrap().as_deref(), Some("postgres://db"));
+    scout.save("checkout/production.yaml", "DB_URL: postgres://other\n").unwrap();
+    let second = scout.delivered("checkout", "production", &first).await.unwrap();
+    let rolled = scout.rolled_out("shop", "api", "checkout", &second).await.unwrap();
+    assert_eq!(scout.variable(&rolled, "main", "DB_URL").await.unwrap().as_deref(), Some("postgres://other"));
+    assert_eq!(scout.rollouts("shop", "api").await.unwrap(), 2, "at its CREATE, and once for the change");
+    scout.stop().await.unwrap();
+}

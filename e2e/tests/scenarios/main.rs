@@ -64,6 +64,16 @@ async fn let_pass() {
     tokio::time::sleep(Duration::from_secs(4)).await;
 }
 
+/// Runs kubectl as an administrator would, and insists on its success.
+async fn kubectl(scout: &Installation, arguments: &[&str]) {
+    scout.cluster().kubectl(arguments).await.unwrap().success().unwrap();
+}
+
+/// Restarts a Deployment of namespace `shop`.
+async fn restart(scout: &Installation, name: &str) {
+    kubectl(scout, &["rollout", "restart", &format!("deployment/{name}"), "--namespace=shop"]).await;
+}
+
 /// A Deployment's pod template.
 fn template(workload: &Value) -> &Value {
     &workload["spec"]["template"]

@@ -5,7 +5,7 @@ use e2e::installation::{Answer, Installation, Options, eventually};
 use e2e::manifests::{deployment, namespace};
 use serde_json::{Value, json};
 
-use super::{install_shop, install_with, let_pass, open_shop, template};
+use super::{install_shop, install_with, kubectl, let_pass, open_shop, template};
 
 /// A step of a delivery at which host-sync is killed: what it is, how its write is told, and whether the write is done.
 type Step = (&'static str, Verdict, fn(&Write) -> bool);
@@ -99,13 +99,7 @@ async fn while_the_policy_host_is_down_deploys_of_linked_apps_are_refused_clearl
     let pods = scout.list("Pod", "shop", "app=api").await.unwrap();
     let gone = pods[0]["metadata"]["name"].as_str().unwrap().to_owned();
     scout.delete("Pod", "shop", &gone).await.unwrap();
-    scout
-        .cluster()
-        .kubectl(&["scale", "deployment/api", "--namespace=shop", "--replicas=2"])
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
+    kubectl(&scout, &["scale", "deployment/api", "--namespace=shop", "--replicas=2"]).await;
     let scaled = eventually("two pods in place of the one", async || {
         let found = scout.get("Deployment", "shop", "api").await?;
         let pods = scout.list("Pod", "shop", "app=api").await?;

@@ -4,7 +4,7 @@ use e2e::installation::{Answer, container, eventually, variables};
 use e2e::manifests::{app, deployment, environment, link, namespace};
 use serde_json::{Value, json};
 
-use super::{eventually_admitted, install, install_shop, let_pass, template};
+use super::{eventually_admitted, install, install_shop, kubectl, let_pass, restart, template};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn s8_under_auto_a_changed_value_rolls_every_linked_deployment_once() {
@@ -37,13 +37,7 @@ async fn s9_under_manual_the_template_stays_byte_identical_until_a_restart_which
     let scout = install_shop("EnvironmentVariables", "Manual", &["api"]).await;
     let first = scout.delivered("checkout", "production", "").await.unwrap();
     // A workload that has nothing attached yet is attached at its next admission, which under Manual is its user's doing.
-    scout
-        .cluster()
-        .kubectl(&["rollout", "restart", "deployment/api", "--namespace=shop"])
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
+    restart(&scout, "api").await;
     let attached = scout.rolled_out("shop", "api", "checkout", &first).await.unwrap();
     let rollouts = scout.rollouts("shop", "api").await.unwrap();
 
@@ -57,13 +51,7 @@ async fn s9_under_manual_the_template_stays_byte_identical_until_a_restart_which
     );
     // Others write to the workload meanwhile: a label, a scale. Neither brings the revision in.
     scout.patch("Deployment", "shop", "api", &json!({"metadata": {"labels": {"team": "a"}}})).await.unwrap();
-    scout
-        .cluster()
-        .kubectl(&["scale", "deployment/api", "--namespace=shop", "--replicas=2"])
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
+    kubectl(&scout, &["scale", "deployment/api", "--namespace=shop", "--replicas=2"]).await;
     let_pass().await;
     let waiting = scout.complete("shop", "api").await.unwrap();
     assert_eq!(template(&waiting).to_string(), template(&attached).to_string());
@@ -71,13 +59,7 @@ async fn s9_under_manual_the_template_stays_byte_identical_until_a_restart_which
     let message = scout.condition("App", "checkout", "Ready", "True", "Waiting").await.unwrap();
     assert!(message.contains("Deployment shop/api: reloadStrategy Manual: restart it"), "{message}");
 
-    scout
-        .cluster()
-        .kubectl(&["rollout", "restart", "deployment/api", "--namespace=shop"])
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
+    restart(&scout, "api").await;
     let rolled = scout.rolled_out("shop", "api", "checkout", &second).await.unwrap();
     assert_eq!(scout.variable(&rolled, "main", "TOKEN").await.unwrap().as_deref(), Some("second"));
     assert_eq!(scout.rollouts("shop", "api").await.unwrap(), rollouts + 1);
@@ -150,13 +132,7 @@ async fn s11_a_changed_strategy_or_reload_changes_nothing_until_a_delivery_or_a_
     .unwrap();
     let_pass().await;
     assert_eq!(template(&scout.get("Deployment", "shop", "api").await.unwrap()), template(&before));
-    scout
-        .cluster()
-        .kubectl(&["rollout", "restart", "deployment/api", "--namespace=shop"])
-        .await
-        .unwrap()
-        .success()
-        .unwrap();
+    restart(&scout, "api").await;
     let switched = eventually("the mount to be in the template", async || {
         let workload = scout.get("Deployment", "shop", "api").await?;
         let mounted = container(&workload, "main")["volumeMounts"] != Value::Null;

@@ -1,12 +1,13 @@
 //! What the audit trail and the metrics are told of a pass. Pure, but for the memory of which rollouts were on their way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use host_sync_core::config::{AppEnvironment, Reload};
 use host_sync_core::history::UnixSeconds;
 use host_sync_core::plan::{Action, AppReport, Outcome};
 use host_sync_core::snapshot::{ObjectKey, Rollout, Snapshot};
+use policy_core::attachment::Attachments;
 use policy_core::names::AppName;
 
 use super::apply::Applied;
@@ -61,39 +62,46 @@ pub(super) fn events(
     deliveries.chain(steps).collect()
 }
 
-/// The rollouts that were on their way when they were last looked at.
+/// A workload when it was last looked at.
+struct Seen {
+    attached: Attachments,
+    on_its_way: bool,
+}
+
+/// The workloads that hold something of Scout, as they were when they were last looked at.
 #[derive(Default)]
-pub(super) struct OnTheirWay(BTreeSet<ObjectKey>);
+pub(super) struct OnTheirWay(BTreeMap<ObjectKey, Seen>);
 
 impl OnTheirWay {
-    /// Takes in where the rollouts stand; returns those that have ended since.
+    /// Takes in where the rollouts stand; returns those that have ended since. A rollout so quick that it was never seen on
+    /// its way is known by what is attached.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, now: UnixSeconds) -> Vec<RolloutEnd> {
-        let mut rolling = BTreeSet::new();
+        let mut seen = BTreeMap::new();
         let mut ended = Vec::new();
         for (namespace, workloads) in &snapshot.workloads {
             for workload in workloads.iter().filter(|workload| !workload.attached.is_empty()) {
                 let key = (namespace.clone(), workload.name.clone());
+                let before = self.0.get(&key);
+                let began = before.is_some_and(|before| before.on_its_way || before.attached != workload.attached);
+                let on_its_way = matches!(workload.rollout, Rollout::Rolling | Rollout::Paused);
                 match workload.rollout {
-                    Rollout::Rolling | Rollout::Paused => {
-                        rolling.insert(key);
-                    }
-                    Rollout::Failed(_) if self.0.contains(&key) => ended.push(RolloutEnd::Failed),
-                    Rollout::Ready if self.0.contains(&key) => {
-                        let history = snapshot.histories.get(namespace).and_then(|history| history.as_ref().ok());
-                        let delivered = workload.attached.iter().filter_map(|attached| {
-                            history.and_then(|history| history.get(&attached.app)).map(|one| one.delivered_at)
-                        });
-                        if let Some(delivered) = delivered.max() {
-                            ended.push(RolloutEnd::Ready(since(delivered, now)));
-                        }
-                    }
-                    Rollout::Failed(_) | Rollout::Ready => {}
+                    Rollout::Failed(_) if began => ended.push(RolloutEnd::Failed),
+                    Rollout::Ready if began => ended.extend(ready(snapshot, namespace, &workload.attached, now)),
+                    _ => {}
                 }
+                seen.insert(key, Seen { attached: workload.attached.clone(), on_its_way });
             }
         }
-        self.0 = rolling;
+        self.0 = seen;
         ended
     }
+}
+
+/// The end of a rollout of what is attached, measured from the newest of its deliveries.
+fn ready(snapshot: &Snapshot, namespace: &str, attached: &Attachments, now: UnixSeconds) -> Option<RolloutEnd> {
+    let history = snapshot.histories.get(namespace)?.as_ref().ok()?;
+    let delivered = attached.iter().filter_map(|one| Some(history.get(&one.app)?.delivered_at)).max()?;
+    Some(RolloutEnd::Ready(since(delivered, now)))
 }
 
 fn since(then: UnixSeconds, now: UnixSeconds) -> Duration {
@@ -114,5 +122,53 @@ pub(super) fn gauges(snapshot: &Snapshot, reports: &BTreeMap<AppName, AppReport>
         workloads_waiting: environments().map(|one| one.workloads.pending).sum(),
         contested: u32::try_from(contested.count()).unwrap_or(u32::MAX),
         oldest_waiting: since(waiting.filter_map(|one| one.delivered_at).min().unwrap_or(now), now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use host_sync_core::history::AppHistory;
+    use host_sync_core::snapshot::{MutationMode, WorkloadFacts};
+    use policy_core::names::{Environment, WorkloadKind};
+
+    fn snapshot(revision: &str, rollout: Rollout) -> Snapshot {
+        let json = format!(r#"[{{"app":"checkout","revision":"{revision}","secret":"scout.checkout.{revision}"}}]"#);
+        let workload = WorkloadFacts {
+            kind: WorkloadKind::Deployment,
+            name: "api".into(),
+            labels: BTreeMap::new(),
+            mode: MutationMode::Normal,
+            attached: Attachments::from_json(&json),
+            requested: None,
+            rollout,
+            last_manager: None,
+        };
+        let history = AppHistory::new(100, Environment::parse("production").unwrap());
+        let history = BTreeMap::from([(AppName::parse("checkout").unwrap(), history)]);
+        Snapshot {
+            workloads: BTreeMap::from([("shop".to_owned(), vec![workload])]),
+            histories: BTreeMap::from([("shop".to_owned(), Ok(history))]),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn a_rollout_is_counted_once_when_it_ends_and_not_when_host_sync_starts() {
+        let mut rollouts = OnTheirWay::default();
+        assert_eq!(rollouts.follow(&snapshot("1", Rollout::Ready), 101), [], "it ended before this one looked");
+        assert_eq!(rollouts.follow(&snapshot("2", Rollout::Rolling), 102), []);
+        assert_eq!(rollouts.follow(&snapshot("2", Rollout::Ready), 107), [RolloutEnd::Ready(Duration::from_secs(7))]);
+        assert_eq!(rollouts.follow(&snapshot("2", Rollout::Ready), 108), []);
+    }
+
+    #[test]
+    fn a_rollout_that_is_over_between_two_looks_is_counted_too() {
+        let mut rollouts = OnTheirWay::default();
+        rollouts.follow(&snapshot("1", Rollout::Ready), 101);
+        assert_eq!(rollouts.follow(&snapshot("2", Rollout::Ready), 103), [RolloutEnd::Ready(Duration::from_secs(3))]);
+        let failed = || Rollout::Failed("timed out".into());
+        assert_eq!(rollouts.follow(&snapshot("3", failed()), 104), [RolloutEnd::Failed]);
+        assert_eq!(rollouts.follow(&snapshot("3", failed()), 105), []);
     }
 }
