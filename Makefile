@@ -24,6 +24,7 @@ demo: tools ## Show the whole loop on a throw-away Kubernetes; ARGS="--once" end
 test: tools node ## Run every test, from unit to real Kubernetes
 	e2e/control-plane/build.sh >/dev/null
 	policy/build.sh >/dev/null
+	policy/preview/build.sh >/dev/null
 	$(CARGO) test --locked --no-fail-fast
 
 .PHONY: check
@@ -45,6 +46,10 @@ policy: tools ## Build the annotated policy and print where it is
 chart: rust ## Write the custom resources of the Helm chart anew, from the Rust types
 	$(CARGO) run --locked --bin host-sync -- crds > host-sync/chart/files/crds.yaml.part
 	mv host-sync/chart/files/crds.yaml.part host-sync/chart/files/crds.yaml
+
+.PHONY: preview
+preview: tools ## Build the dashboard's preview and print its folder (host-sync run --preview-folder)
+	policy/preview/build.sh
 
 .PHONY: clean
 clean: ## Remove what was built here; the test Kubernetes in ~/.cache/scout stays

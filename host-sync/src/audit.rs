@@ -131,6 +131,35 @@ pub fn verify(path: &Path) -> Result<Head, AuditError> {
     }
 }
 
+/// One line as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its number, from 1.
+    pub number: u64,
+    /// When, RFC 3339, UTC.
+    pub time: String,
+    /// What was done.
+    pub event: Event,
+}
+
+/// The newest lines of a trail, newest first, as far as they are within its last `bytes`. They are not checked: that is
+/// what [`verify`] is for.
+pub fn newest(path: &Path, bytes: u64) -> Result<Vec<Shown>, AuditError> {
+    let io = |source| AuditError::Io { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(io)?;
+    let from = file.metadata().map_err(io)?.len().saturating_sub(bytes);
+    file.seek(SeekFrom::Start(from)).map_err(io)?;
+    let mut end = Vec::new();
+    file.take(bytes).read_to_end(&mut end).map_err(io)?;
+    // The first line may have lost its beginning, and the last one may be on its way.
+    let whole = String::from_utf8_lossy(&end);
+    let lines = whole.split_inclusive('\n').skip(usize::from(from > 0)).filter(|line| line.ends_with('\n'));
+    let lines = lines.filter_map(|line| serde_json::from_str::<Line>(line).ok());
+    let mut shown: Vec<Shown> = lines.map(|Line { number, time, event, .. }| Shown { number, time, event }).collect();
+    shown.reverse();
+    Ok(shown)
+}
+
 /// Checks one line against the one before it.
 fn follow(path: &Path, head: &Head, text: &str) -> Result<Head, AuditError> {
     let number = head.lines + 1;
@@ -266,5 +295,16 @@ mod tests {
         let mut again = Trail::open(&path).unwrap();
         again.append("2026-01-02T00:00:00Z".into(), event("three")).unwrap();
         assert_eq!(verify(&path).unwrap().lines, 3);
+    }
+
+    #[test]
+    fn the_newest_lines_come_first_and_a_cut_one_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = trail(folder.path());
+        let tos =
+            |bytes| newest(&path, bytes).unwrap().into_iter().map(|one| one.event.to[0].clone()).collect::<Vec<_>>();
+        assert_eq!(tos(1 << 20), ["three", "two", "one"]);
+        let length = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(tos(length - 1), ["three", "two"]);
     }
 }

@@ -93,7 +93,7 @@ pub enum Command {
         /// How to work with the cluster
         #[command(flatten)]
         cluster: ClusterArguments,
-        /// The address of /livez, /readyz and /metrics
+        /// The address of /livez, /readyz, /metrics and the dashboard
         #[arg(long, env = "SCOUT_LISTEN", default_value = "127.0.0.1:8089", value_name = "ADDRESS:PORT")]
         listen: SocketAddr,
         /// Work only while holding the Lease scout-host-sync in the namespace: for more than one replica
@@ -105,6 +105,9 @@ pub enum Command {
         /// Write an audit trail to this file: every delivery, touch and deletion, one JSON line each, chained by hashes
         #[arg(long, env = "SCOUT_AUDIT_TRAIL", value_name = "FILE")]
         audit_trail: Option<PathBuf>,
+        /// How to serve the dashboard
+        #[command(flatten)]
+        dashboard: DashboardArguments,
         /// How to write logs; RUST_LOG says how much
         #[arg(long, env = "SCOUT_LOG_FORMAT", default_value = "text")]
         log_format: LogFormat,
@@ -223,6 +226,17 @@ pub enum CompletionShell {
     Zsh,
     /// fish.
     Fish,
+}
+
+/// How the dashboard is served.
+#[derive(Debug, Clone, Args)]
+pub struct DashboardArguments {
+    /// Whether to serve the dashboard; whoever opens it signs in with a bearer token and sees what that may read
+    #[arg(long, env = "SCOUT_DASHBOARD", default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false")]
+    pub dashboard: bool,
+    /// The folder of the preview's WebAssembly module (policy/preview/build.sh); without it there is no preview page
+    #[arg(long, env = "SCOUT_PREVIEW_FOLDER", value_name = "FOLDER")]
+    pub preview_folder: Option<PathBuf>,
 }
 
 /// How logs are written.

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod controller;
+pub mod dashboard;
 pub mod health;
 pub mod lease;
 pub mod metrics;

@@ -1,4 +1,4 @@
-//! The endpoints: `/livez`, `/readyz`, `/metrics`.
+//! The endpoints: `/livez`, `/readyz`, `/metrics`, and the dashboard's.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -12,6 +12,7 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::dashboard::{self, Dashboard};
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -26,6 +27,7 @@ pub async fn serve(
     listen: SocketAddr,
     health: Health,
     metrics: Metrics,
+    dashboard: Option<Dashboard>,
     stop: CancellationToken,
 ) -> Result<(SocketAddr, impl Future<Output = Result<()>>)> {
     let listener = TcpListener::bind(listen)
@@ -36,7 +38,9 @@ pub async fn serve(
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics_text))
-        .with_state(Served { health, metrics });
+        .with_state(Served { health, metrics })
+        .merge(dashboard.map(dashboard::router).unwrap_or_default())
+        .into_make_service_with_connect_info::<SocketAddr>();
     let server = async move {
         axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await.context("serving")
     };

@@ -117,13 +117,28 @@ impl HostSync {
             .with_context(|| format!("the last lines of host-sync:\n{}", tail(&log)))
     }
 
+    /// The address that it listens on; `None` while it does not.
+    pub fn address(&self) -> Option<String> {
+        let log = std::fs::read_to_string(self.log()).ok()?;
+        Some(log.lines().find(|line| line.contains("listening"))?.rsplit_once("address=")?.1.trim().to_owned())
+    }
+
     /// The status and body of one of its endpoints; `None` while it does not listen.
     pub async fn endpoint(&self, path: &str) -> Option<(u16, String)> {
+        self.ask(&format!("GET {path}"), "").await
+    }
+
+    /// Signs in to its dashboard; returns the answer's status and body.
+    pub async fn sign_in(&self, token: &str) -> Option<(u16, String)> {
+        self.ask("POST /api/sign-in", &serde_json::json!({ "token": token }).to_string()).await
+    }
+
+    async fn ask(&self, line: &str, body: &str) -> Option<(u16, String)> {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let log = std::fs::read_to_string(self.log()).ok()?;
-        let address = log.lines().find(|line| line.contains("listening"))?.rsplit_once("address=")?.1.trim().to_owned();
+        let address = self.address()?;
         let mut stream = tokio::net::TcpStream::connect(&address).await.ok()?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+        let headers = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+        let request = format!("{line} HTTP/1.0\r\nHost: {address}\r\n{headers}\r\n\r\n{body}");
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.ok()?;

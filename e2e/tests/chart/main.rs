@@ -33,7 +33,7 @@ const VARIANTS: [&[&str]; 10] = [
     &[
         "--set-json",
         r#"hostSync={"image":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"},
-            "imagePullSecrets":[{"name":"registry"}],"listenAddress":"::","logFormat":"text","podLabels":{"a":"b"},
+            "imagePullSecrets":[{"name":"registry"}],"listenAddress":"::","dashboard":false,"logFormat":"text","podLabels":{"a":"b"},
             "podAnnotations":{"c":"d"},"nodeSelector":{"kubernetes.io/os":"linux"},"priorityClassName":"system-cluster-critical",
             "tolerations":[{"key":"x","operator":"Exists"}],"resources":{},
             "affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[

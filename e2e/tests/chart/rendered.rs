@@ -167,12 +167,25 @@ async fn nobody_may_list_or_watch_secrets_and_nobody_may_everything() {
 }
 
 #[tokio::test]
+async fn without_the_dashboard_nobody_is_asked_about() {
+    let (helm, _home) = helm().await;
+    let reviews = async |arguments: &[&str]| {
+        let text = render(&helm, arguments).await.unwrap();
+        text.matches("reviews]").count()
+    };
+    assert_eq!(reviews(&[]).await, 2);
+    assert_eq!(reviews(&["--set", "hostSync.dashboard=false"]).await, 0);
+}
+
+#[tokio::test]
 async fn with_named_namespaces_no_right_on_namespaced_objects_is_cluster_wide_and_the_policy_sees_no_other() {
     let (helm, _home) = helm().await;
     let objects = objects(&helm, &["--set-json", r#"namespaces=["shop","42"]"#]).await;
     for rule in the(&objects, "ClusterRole")["rules"].as_array().unwrap() {
         let named = rule["resources"] == json!(["namespaces"]) && rule["resourceNames"] == json!(["shop", "42"]);
-        assert!(named || rule["apiGroups"] == json!(["scout.commandk.dev"]), "{rule}");
+        // What the dashboard asks: whose token it is, and what they may do. Neither is an object of a namespace.
+        let reviews = ["tokenreviews", "subjectaccessreviews"].iter().any(|one| rule["resources"] == json!([one]));
+        assert!(named || reviews || rule["apiGroups"] == json!(["scout.commandk.dev"]), "{rule}");
     }
     let expressions = &the(&objects, "ClusterAdmissionPolicy")["spec"]["namespaceSelector"]["matchExpressions"];
     let expected = json!({"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["shop", "42"]});

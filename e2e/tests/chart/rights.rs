@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use e2e::cluster::AuditEvent;
 use e2e::installation::chart::{Account, RELEASE, chart};
-use e2e::installation::{Answer, Installation, NAMESPACE, Options, STORE, eventually, variables};
+use e2e::installation::{Answer, HostSync, Installation, NAMESPACE, Options, STORE, eventually, variables};
 use e2e::manifests::{app, deployment, environment, link, namespace};
 use serde_json::{Value, json};
 
@@ -139,6 +139,14 @@ async fn everything_that_scout_does(scout: &Installation) {
     gone(scout, "App", "", "checkout").await;
 }
 
+/// Somebody signs in to the dashboard whom the API server knows and who may read nothing of Scout.
+async fn somebody_signs_in(scout: &Installation, host_sync: &HostSync) {
+    let token = scout.cluster().kubectl(&["create", "token", "default", "--namespace", "shop"]).await.unwrap();
+    let (status, answer) = host_sync.sign_in(token.success().unwrap().trim()).await.unwrap();
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("it takes get on apps.scout.commandk.dev"), "{answer}");
+}
+
 /// As the chart's Deployment runs it, but for what takes long.
 fn arguments(further: &[&str]) -> Vec<String> {
     let arguments = [&["--prune-delay=1s", "--revision-history-limit=0", "--leader-election"], further].concat();
@@ -154,6 +162,7 @@ async fn host_sync_and_the_policy_use_every_right_that_they_have_and_need_no_oth
         scout.apply(&namespace(name, "production")).await.unwrap();
     }
     everything_that_scout_does(&scout).await;
+    somebody_signs_in(&scout, scout.host_sync()).await;
     // A request is in the log before its answer, so nothing is missing once host-sync has ended.
     scout.host_sync().terminate().await.unwrap();
     let events = scout.cluster().audit_events().unwrap();
@@ -197,6 +206,7 @@ async fn with_named_namespaces_host_sync_has_rights_in_these_alone_and_leaves_al
     // Which its status takes note of.
     scout.patch("SecretStore", "", STORE, &json!({"spec": {"refreshInterval": "30s"}})).await.unwrap();
     everything_that_scout_does(&scout).await;
+    somebody_signs_in(&scout, &host_sync).await;
 
     // The App may be deleted only once somebody detaches what it left beyond reach: its Secret would go with it.
     let unlinked = environment("shared", "production", "Auto", &[]);

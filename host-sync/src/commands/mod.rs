@@ -27,10 +27,19 @@ pub use output::{Output, TextOutput};
 /// Runs one command to its end; returns the exit code.
 pub async fn run(command: Command) -> Result<u8> {
     match command {
-        Command::Run { cluster, listen, leader_election, identity, audit_trail, log_format: _, connection } => {
+        Command::Run {
+            cluster,
+            listen,
+            leader_election,
+            identity,
+            audit_trail,
+            dashboard,
+            log_format: _,
+            connection,
+        } => {
             let candidate = leader_election.then_some(identity);
             let client = cluster::connect(&connection).await?;
-            run::run(client, cluster.settings(), listen, candidate, audit_trail).await.map(|()| 0)
+            run::run(client, cluster.settings(), listen, candidate, audit_trail, dashboard).await.map(|()| 0)
         }
         Command::Plan { cluster, connection } => {
             let plan = plan_once(&cluster::connect(&connection).await?, &cluster.settings()).await?;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -10,7 +11,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Trail;
+use crate::cli::DashboardArguments;
 use crate::controller::{Controller, Settings};
+use crate::dashboard::{Dashboard, Files, facts};
 use crate::health::Health;
 use crate::lease::Election;
 use crate::metrics::Metrics;
@@ -23,10 +26,14 @@ pub(super) async fn run(
     listen: SocketAddr,
     candidate: Option<String>,
     audit_trail: Option<PathBuf>,
+    dashboard: DashboardArguments,
 ) -> Result<()> {
     let stop = stop_on_signal()?;
     let (health, metrics) = (Health::default(), Metrics::default());
-    let (address, server) = server::serve(listen, health.clone(), metrics.clone(), stop.clone()).await?;
+    let (publisher, latest) = facts::channel();
+    let files = Files { preview: dashboard.preview_folder, audit_trail: audit_trail.clone() };
+    let pages = dashboard.dashboard.then(|| Dashboard::new(latest, Arc::new(client.clone()), files, stop.clone()));
+    let (address, server) = server::serve(listen, health.clone(), metrics.clone(), pages, stop.clone()).await?;
     tracing::info!(%address, "listening");
     let server = tokio::spawn(server);
     let mut leading = None;
@@ -47,7 +54,7 @@ pub(super) async fn run(
         tracing::info!(lines = trail.head().lines, hash = %trail.head().hash, "the audit trail goes on");
     }
     let started = tokio::select! {
-        controller = Controller::start(client, settings, health, metrics, trail) => Some(controller?),
+        controller = Controller::start(client, settings, health, metrics, trail, publisher) => Some(controller?),
         () = stop.cancelled() => None,
     };
     if let Some(controller) = started {

@@ -8,6 +8,7 @@ mod backoff;
 mod events;
 mod fetches;
 pub(crate) mod observe;
+mod publish;
 mod reach;
 mod report;
 mod revision_key;
@@ -38,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::audit::Trail;
+use crate::dashboard::facts::Publisher;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::parse::refresh_interval;
@@ -92,6 +94,7 @@ pub struct Controller {
     metrics: Metrics,
     on_their_way: OnTheirWay,
     trail: Option<Trail>,
+    publisher: Publisher,
 }
 
 impl Controller {
@@ -102,6 +105,7 @@ impl Controller {
         health: Health,
         metrics: Metrics,
         trail: Option<Trail>,
+        publisher: Publisher,
     ) -> Result<Self> {
         let wake = Wake::default();
         let watches = Watches::start(&client, &settings.namespace, &settings.reach, &wake);
@@ -123,6 +127,7 @@ impl Controller {
             metrics,
             on_their_way: OnTheirWay::default(),
             trail,
+            publisher,
             client,
             settings,
         })
@@ -160,6 +165,7 @@ impl Controller {
         let look_again_at = plan.look_again_at;
         let (applied, outcomes, reports) = self.apply(plan, &observed, &versions).await;
         let mut written = self.report(&observed, &outcomes, &applied, &reports).await;
+        self.publish(observed, reports, &applied);
         written.extend(applied.written);
         self.watches.catch_up(&written).await;
         Ok(self.next_look(look_again_at))
